@@ -1,0 +1,1 @@
+"""Small trained audio models used to show and test model shrinking."""

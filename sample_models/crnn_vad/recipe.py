@@ -1,0 +1,66 @@
+"""What a shrinking tool needs to know about this model: batches, loss, measures and an example input.
+
+The data folder comes from the environment variable SHRINKSPEECH_DATA.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the folder that holds sample_models
+
+from sample_models.crnn_vad import evaluate as ev
+from sample_models.crnn_vad.data import Batch, Mixtures
+from sample_models.crnn_vad.train import loss_of
+
+BATCH = 32
+TRAIN_SEED = 1
+
+
+def data_dir() -> Path:
+    """The data folder, or a clear error."""
+    folder = os.environ.get("SHRINKSPEECH_DATA")
+    if not folder:
+        raise RuntimeError("set SHRINKSPEECH_DATA to the data folder (it holds speech.csv and noise.csv)")
+    if not (Path(folder) / "speech.csv").is_file():
+        raise RuntimeError(f"SHRINKSPEECH_DATA={folder}: there is no speech.csv in it")
+    return Path(folder)
+
+
+@cache
+def _fixed(split: str, seed: int, n: int) -> list[Batch]:
+    return Mixtures(data_dir(), split, seed).fixed(n)
+
+
+def train_batches() -> Iterator[Batch]:
+    """Endless batches from the train split, the same on every call: wave [32, 48000], labels [32, 301]."""
+    mixtures = Mixtures(data_dir(), "train", TRAIN_SEED)
+    while True:
+        yield mixtures.batch(BATCH)
+
+
+def loss(outputs: Tensor, batch: Batch) -> Tensor:
+    """Mean binary cross-entropy of logits [B, frames] against the labels of the batch."""
+    return loss_of(outputs, batch[1])
+
+
+def evaluate(model: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """{'eer': %, 'auc': 0 to 1} on 300 fixed mixtures of the val split, in batches of 30."""
+    return ev.measure(*ev.frame_scores(model, _fixed("val", ev.VAL_SEED, ev.VAL_MIXTURES)))
+
+
+def test(model: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """{'eer': %, 'auc': 0 to 1} on 1,200 fixed mixtures of the test split, in batches of 30."""
+    return ev.measure(*ev.frame_scores(model, _fixed("test", ev.TEST_SEED, ev.TEST_MIXTURES)))
+
+
+def example_inputs() -> tuple[Tensor]:
+    """One second of faint noise, twice: ([2, 16000],)."""
+    return (0.01 * torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0)),)
