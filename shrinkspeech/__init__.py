@@ -1,0 +1,69 @@
+"""ShrinkSpeech: shrink trained speech models to a FLOP/s budget.
+
+    captured = shrinkspeech.load("model.pt2")
+    groups = shrinkspeech.label(captured)
+    fitted = shrinkspeech.fit(captured, "recipe.py", target_flops="25%")
+    shrinkspeech.export_onnx(fitted.captured, "model.onnx")
+
+Names are imported on first use, so that importing the package does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shrinkspeech.capture import Captured, capture
+    from shrinkspeech.cost import flops
+    from shrinkspeech.export import ExportReport, export_onnx
+    from shrinkspeech.fit import Fitted, fit
+    from shrinkspeech.gating import GatedModule, gate
+    from shrinkspeech.groups import Group, Groups
+    from shrinkspeech.labelling import label
+    from shrinkspeech.loading import load
+    from shrinkspeech.slicing import slice
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Captured": "capture",
+    "ExportReport": "export",
+    "Fitted": "fit",
+    "GatedModule": "gating",
+    "Group": "groups",
+    "Groups": "groups",
+    "capture": "capture",
+    "export_onnx": "export",
+    "fit": "fit",
+    "flops": "cost",
+    "gate": "gating",
+    "label": "labelling",
+    "load": "loading",
+    "slice": "slicing",
+}
+
+__all__ = [
+    "Captured",
+    "ExportReport",
+    "Fitted",
+    "GatedModule",
+    "Group",
+    "Groups",
+    "capture",
+    "export_onnx",
+    "fit",
+    "flops",
+    "gate",
+    "label",
+    "load",
+    "slice",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'shrinkspeech' has no attribute '{name}'")
+    value = getattr(import_module(f"shrinkspeech.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,114 @@
+"""Forms of channel-mixing operators that compute on kept units only.
+
+Each takes ``keeps``: for each reduced dimension a soft keep vector in [0, 1], or None where everything is kept.
+A unit with keep a counts as the a-th part of an element; at keeps of 0 and 1 the result is that of the operator
+on the kept units alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Keeps = Sequence[Tensor | None]
+
+
+def weights(x: Tensor, keeps: Keeps, dims: Sequence[int]) -> Tensor:
+    """The keeps as one factor that broadcasts against ``x`` (outer product over ``dims``)."""
+    result = x.new_ones(())
+    for keep, dim in zip(keeps, dims, strict=True):
+        if keep is not None:
+            shape = [1] * x.dim()
+            shape[dim] = -1
+            result = result * keep.to(x.dtype).view(shape)
+    return result
+
+
+def moments(x: Tensor, keeps: Keeps, dims: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Weighted mean, weighted mean square deviation (kept dims), and the summed weight."""
+    weight = weights(x, keeps, dims)
+    total = weight.expand_as(x).sum(dims, keepdim=True).clamp_min(1e-6)
+    mean = (x * weight).sum(dims, keepdim=True) / total
+    centred = x - mean
+    return mean, (centred.square() * weight).sum(dims, keepdim=True) / total, total
+
+
+def drop(x: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
+    return x if keepdim else x.squeeze(tuple(dims))
+
+
+def mean(keeps: Keeps, dims: Sequence[int], keepdim: bool, x: Tensor) -> Tensor:
+    return drop(moments(x, keeps, dims)[0], dims, keepdim)
+
+
+def variance(keeps: Keeps, dims: Sequence[int], keepdim: bool, correction: float, root: bool, x: Tensor) -> Tensor:
+    _, deviation, total = moments(x, keeps, dims)
+    value = deviation * total / (total - correction).clamp_min(1e-6)
+    return drop(value.sqrt() if root else value, dims, keepdim)
+
+
+def shift(x: Tensor, keeps: Keeps, dims: Sequence[int]) -> Tensor:
+    """``x`` plus the logarithm of the keeps: closed units weigh nothing in an exponential."""
+    return x + weights(x, keeps, dims).clamp_min(1e-30).log().clamp_min(torch.finfo(x.dtype).min / 4)
+
+
+def softmax(keeps: Keeps, dim: int, log: bool, x: Tensor) -> Tensor:
+    shifted = shift(x, keeps, [dim]).masked_fill(weights(x, keeps, [dim]) == 0, -torch.inf)
+    return shifted.log_softmax(dim).masked_fill(shifted == -torch.inf, 0.0) if log else shifted.softmax(dim)
+
+
+def logsumexp(keeps: Keeps, dims: Sequence[int], keepdim: bool, x: Tensor) -> Tensor:
+    shifted = shift(x, keeps, dims).masked_fill(weights(x, keeps, dims) == 0, -torch.inf)
+    return shifted.logsumexp(list(dims), keepdim)
+
+
+def extreme(keeps: Keeps, dims: Sequence[int], keepdim: bool, largest: bool, x: Tensor) -> Tensor:
+    """The largest (or smallest) over units that are kept at all."""
+    closed = weights(x, keeps, dims) == 0
+    if largest:
+        return x.masked_fill(closed, -torch.inf).amax(dims, keepdim)
+    return x.masked_fill(closed, torch.inf).amin(dims, keepdim)
+
+
+def norm(keeps: Keeps, dims: Sequence[int], keepdim: bool, order: float, x: Tensor) -> Tensor:
+    value = (x.abs().pow(order) * weights(x, keeps, dims)).sum(dims, keepdim=True).pow(1 / order)
+    return drop(value, dims, keepdim)
+
+
+def layer_norm(
+    keeps: Keeps, rank: int, x: Tensor, shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5, *_: Any
+) -> Tensor:
+    dims = list(range(x.dim() - rank, x.dim()))
+    centre, deviation, _total = moments(x, keeps, dims)
+    y = (x - centre) * (deviation + eps).rsqrt()
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def rms_norm(keeps: Keeps, rank: int, x: Tensor, shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
+    dims = list(range(x.dim() - rank, x.dim()))
+    factor = weights(x, keeps, dims)
+    total = factor.expand_as(x).sum(dims, keepdim=True).clamp_min(1e-6)
+    power = (x.square() * factor).sum(dims, keepdim=True) / total
+    y = x * (power + (torch.finfo(x.dtype).eps if eps is None else eps)).rsqrt()
+    return y if weight is None else y * weight
+
+
+def group_norm(
+    keeps: Keeps, x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5, *_: Any
+) -> Tensor:
+    """``keeps`` holds one vector for the channels inside a group, [C/groups], or one for all channels, [C]."""
+    parts = x.reshape(x.shape[0], groups, x.shape[1] // groups, -1)
+    keep = keeps[0]
+    factor = x.new_ones(()) if keep is None else keep.to(x.dtype).view(1, groups, -1, 1)
+    total = factor.expand_as(parts).sum((2, 3), keepdim=True).clamp_min(1e-6)
+    centre = (parts * factor).sum((2, 3), keepdim=True) / total
+    centred = parts - centre
+    deviation = (centred.square() * factor).sum((2, 3), keepdim=True) / total
+    y = (centred * (deviation + eps).rsqrt()).reshape(x.shape)
+    shape = (1, -1, *([1] * (x.dim() - 2)))
+    y = y if weight is None else y * weight.view(shape)
+    return y if bias is None else y + bias.view(shape)

@@ -1,0 +1,132 @@
+"""Pointwise operators: each output element depends on the elements at the same place only.
+
+Units stay apart, so nothing is gated here; broadcasting makes the axes of the operands agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from shrinkspeech.axes import Axis, Fixed
+from shrinkspeech.rules.registry import Effect, Literal, Site, rule
+
+aten = torch.ops.aten
+
+POINTWISE = """
+    relu sigmoid tanh silu gelu elu selu leaky_relu hardtanh hardswish hardsigmoid softplus celu mish relu6 log_sigmoid
+    abs neg exp expm1 log log2 log10 log1p sqrt rsqrt square reciprocal sin cos tan atan asin acos sinh cosh erf erfc sign
+    floor ceil round trunc frac sgn angle logit clamp_min clamp_max clamp
+    isnan isinf isfinite logical_not bitwise_not nan_to_num positive rad2deg deg2rad
+    clone contiguous detach alias lift_fresh_copy dropout feature_dropout alpha_dropout feature_alpha_dropout bernoulli
+    zeros_like ones_like full_like empty_like rand_like randn_like threshold softshrink hardshrink tanhshrink
+    _to_copy conj resolve_conj resolve_neg real imag
+    add sub mul div rsub pow maximum minimum fmax fmin atan2 remainder fmod floor_divide true_divide multiply subtract
+    eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor where masked_fill lerp
+    addcmul addcdiv copysign hypot xlogy logaddexp
+"""
+
+FIRST_ONLY = "to type_as"
+
+
+def overloads(names: str) -> Iterator[Any]:
+    """Every overload (in-place forms too) of the named operators that this torch has."""
+    for name in names.split():
+        for form in (name, f"{name}_"):
+            packet = getattr(aten, form, None)
+            if packet is not None:
+                yield from (getattr(packet, overload) for overload in packet.overloads() if "out" not in overload)
+
+
+def align(site: Site, operands: list[Any]) -> tuple[Axis, ...]:
+    """The broadcast of the operands' axes: aligned at the right, size 1 gives way."""
+    rank = len(site.shape())
+    result: list[Axis] = [Fixed(1)] * rank
+    for operand in operands:
+        axes = site.axes(operand)
+        for offset, axis in enumerate(axes, start=rank - len(axes)):
+            known = site.unifier.resolve(result[offset])
+            if known == Fixed(1):
+                result[offset] = axis
+            elif axis != Fixed(1):
+                site.unify(known, axis)
+    return tuple(result)
+
+
+def pointwise(site: Site) -> Effect:
+    """Operands broadcast against each other; the result has their common axes."""
+    return Effect(outputs=(align(site, list(site.node.all_input_nodes)),))
+
+
+def first(site: Site) -> Effect:
+    """The result has the axes of the first argument, whatever the others are."""
+    return Effect(outputs=(site.axes(site.arg(0)),))
+
+
+rule(*dict.fromkeys(overloads(POINTWISE)), aten.max.other, aten.min.other)(pointwise)
+rule(*dict.fromkeys(overloads(FIRST_ONLY)))(first)
+
+
+@rule(aten.prelu.default)
+def prelu(site: Site) -> Effect:
+    """One slope, or one slope for each channel (axis 1 of the input)."""
+    x, slope = site.arg(0), site.arg(1)
+    axes, slopes = site.axes(x), site.axes(slope)
+    if slopes and slopes[0].size > 1:
+        site.unify(axes[min(1, len(axes) - 1)], slopes[0])
+    return Effect(outputs=(site.axes(x),))
+
+
+@rule(aten.glu.default)
+def glu(site: Site) -> Effect:
+    """The two halves of the axis are one label: ``a · sigmoid(b)``."""
+    axes, dim = list(site.axes(site.arg(0))), site.arg(1, "dim", -1)
+    half = axes[dim].size // 2
+    first, second = site.unifier.cut(axes[dim], [half, half], f"{site.node.target} halves it")
+    site.unify(first, second)
+    axes[dim] = first
+    return Effect(outputs=(tuple(axes),))
+
+
+@rule(aten.arange.default, aten.arange.start, aten.arange.start_step, aten.linspace.default, aten.hann_window.default)
+def positions(site: Site) -> Effect:
+    """Values that depend on their position: removing an element would move the others."""
+    return Effect(outputs=(site.fixed(site.shape(), f"{site.node.target} counts positions"),))
+
+
+@rule(
+    aten.zeros.default,
+    aten.ones.default,
+    aten.full.default,
+    aten.empty.memory_format,
+    aten.rand.default,
+    aten.randn.default,
+)
+def create(site: Site) -> Effect:
+    """Each literal size is an axis of its own, rewritten to what remains of it."""
+    return created(site, 0, "size")
+
+
+@rule(aten.new_zeros.default, aten.new_ones.default, aten.new_full.default, aten.new_empty.default)
+def new(site: Site) -> Effect:
+    """As ``create``, the sizes in the second argument."""
+    return created(site, 1, "size")
+
+
+def created(site: Site, position: int, name: str) -> Effect:
+    sizes, path = site.arg(position, name), site.path(position, name)
+    axes = tuple(
+        site.unifier.fresh(size) if isinstance(size, int) else Fixed(extent)
+        for size, extent in zip(sizes, site.shape(), strict=True)
+    )
+    literals = tuple(
+        Literal((*path, i), axis) for i, (size, axis) in enumerate(zip(sizes, axes, strict=True)) if isinstance(size, int)
+    )
+    return Effect(outputs=(axes,), literals=literals)
+
+
+@rule(aten.scalar_tensor.default)
+def scalar(site: Site) -> Effect:
+    """A number as a tensor."""
+    return Effect(outputs=(site.fixed(site.shape()),))

@@ -1,0 +1,243 @@
+"""Reductions and norms: operators that read across channels without a contraction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import fx
+
+from shrinkspeech.axes import Axes, Axis, Fixed, labels_of, product
+from shrinkspeech.rules import masked
+from shrinkspeech.rules.registry import Effect, Literal, Masked, Read, Site, Term, rule
+
+aten = torch.ops.aten
+
+
+def reduced(site: Site, value: Any) -> list[int]:
+    """The reduced dimensions from the front; none given means all."""
+    rank = len(site.axes(site.arg(0)))
+    if value is None or value == []:
+        return list(range(rank))
+    return [dim % rank for dim in ([value] if isinstance(value, int) else value)]
+
+
+def remaining(axes: Axes, dims: Sequence[int], keepdim: bool) -> Axes:
+    if keepdim:
+        return tuple(Fixed(1) if dim in dims else axis for dim, axis in enumerate(axes))
+    return tuple(axis for dim, axis in enumerate(axes) if dim not in dims)
+
+
+def over(axes: Axes, dims: Sequence[int], call: Callable[..., Any]) -> Masked | None:
+    """A masked form where a reduced axis carries a label."""
+    axes = tuple(axes[dim] for dim in dims)
+    return Masked(call, axes) if any(any(True for _ in labels_of(axis)) for axis in axes) else None
+
+
+def tensor_only(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The reduction's own arguments are bound already: only the tensor is taken from the node."""
+    return lambda keeps, x, *_args, **_kwargs: call(keeps, x=x)
+
+
+@rule(aten.sum.dim_IntList, aten.sum.default)
+def total(site: Site) -> Effect:
+    x = site.arg(0)
+    dims = reduced(site, site.arg(1, "dim"))
+    axes = site.axes(x)
+    reads = tuple(Read(x, dim, axes[dim]) for dim in dims)
+    return Effect(outputs=(remaining(axes, dims, site.arg(2, "keepdim", False)),), reads=reads)
+
+
+def reducer(*targets: Any) -> Callable[[Callable[[Site, list[int], bool], Callable[..., Any]]], None]:
+    """Register a reduction ``(x, dim, keepdim)`` by its masked form."""
+
+    def register(form: Callable[[Site, list[int], bool], Callable[..., Any]]) -> None:
+        def reduce(site: Site) -> Effect:
+            dims = reduced(site, site.arg(1, "dim"))
+            keepdim = bool(site.arg(2, "keepdim", site.node.kwargs.get("keepdim", False)))
+            axes = site.axes(site.arg(0))
+            out = remaining(axes, dims, keepdim)
+            return Effect(outputs=(out,) * len(site.shapes()), masked=over(axes, dims, tensor_only(form(site, dims, keepdim))))
+
+        rule(*targets)(reduce)
+
+    return register
+
+
+@reducer(aten.mean.dim, aten.mean.default)
+def _mean(site: Site, dims: list[int], keepdim: bool) -> Callable[..., Any]:
+    return partial(masked.mean, dims=dims, keepdim=keepdim)
+
+
+@reducer(aten.amax.default, aten.max.default)
+def _amax(site: Site, dims: list[int], keepdim: bool) -> Callable[..., Any]:
+    return partial(masked.extreme, dims=dims, keepdim=keepdim, largest=True)
+
+
+@reducer(aten.amin.default, aten.min.default)
+def _amin(site: Site, dims: list[int], keepdim: bool) -> Callable[..., Any]:
+    return partial(masked.extreme, dims=dims, keepdim=keepdim, largest=False)
+
+
+@reducer(aten.logsumexp.default)
+def _logsumexp(site: Site, dims: list[int], keepdim: bool) -> Callable[..., Any]:
+    return partial(masked.logsumexp, dims=dims, keepdim=keepdim)
+
+
+@rule(aten.var.correction, aten.std.correction, aten.var.dim, aten.std.dim)
+def spread(site: Site) -> Effect:
+    """Variance and deviation, biased or not."""
+    target = site.node.target
+    if target in (aten.var.correction, aten.std.correction):
+        correction = site.node.kwargs.get("correction", 1)
+    else:
+        correction = int(site.arg(2, "unbiased", True))
+    keepdim = bool(site.node.kwargs.get("keepdim", site.arg(3, "keepdim", False)))
+    dims = reduced(site, site.arg(1, "dim"))
+    axes = site.axes(site.arg(0))
+    root = target in (aten.std.correction, aten.std.dim)
+    correction = 1 if correction is None else correction
+    form = partial(masked.variance, dims=dims, keepdim=keepdim, correction=correction, root=root)
+    return Effect(outputs=(remaining(axes, dims, keepdim),), masked=over(axes, dims, tensor_only(form)))
+
+
+@rule(aten.linalg_vector_norm.default, aten.norm.ScalarOpt_dim)
+def vector_norm(site: Site) -> Effect:
+    order, dims = site.arg(1, "ord", 2), reduced(site, site.arg(2, "dim"))
+    keepdim, axes = bool(site.arg(3, "keepdim", False)), site.axes(site.arg(0))
+    order = 2 if order is None else order
+    if order <= 0 or order == float("inf"):
+        for dim in dims:
+            site.freeze(axes[dim], f"{site.node.target} of order {order} is taken over it")
+    form = partial(masked.norm, dims=dims, keepdim=keepdim, order=order)
+    return Effect(outputs=(remaining(axes, dims, keepdim),), masked=over(axes, dims, tensor_only(form)))
+
+
+@rule(aten.softmax.int, aten._softmax.default, aten.log_softmax.int, aten._log_softmax.default)
+def softmax(site: Site) -> Effect:
+    axes = site.axes(site.arg(0))
+    dims = reduced(site, site.arg(1, "dim"))
+    log = site.node.target in (aten.log_softmax.int, aten._log_softmax.default)
+    return Effect(outputs=(axes,), masked=over(axes, dims, tensor_only(partial(masked.softmax, dim=dims[0], log=log))))
+
+
+@rule(aten.max.dim, aten.min.dim, aten.argmax.default, aten.argmin.default, aten.topk.default, aten.sort.default)
+def indexed(site: Site) -> Effect:
+    """Operators that return positions: the axis they are taken over must keep every element."""
+    dim_at = 2 if site.node.target is aten.topk.default else 1
+    default = None if site.node.target in (aten.argmax.default, aten.argmin.default) else -1
+    dims = reduced(site, site.arg(dim_at, "dim", default))
+    axes = site.axes(site.arg(0))
+    for dim in dims:
+        site.freeze(axes[dim], f"{site.node.target} returns positions in it")
+    if len(site.shape()) == len(axes):
+        shape = site.shape()
+        out = tuple(Fixed(shape[i]) if i in dims else axis for i, axis in enumerate(axes))
+    else:
+        out = remaining(axes, dims, False)
+    return Effect(outputs=(out,) * len(site.shapes()))
+
+
+@rule(aten.cumsum.default, aten.cumprod.default, aten.logcumsumexp.default)
+def cumulative(site: Site) -> Effect:
+    """Running sums: closed units must add nothing, so the axis is gated where it is read."""
+    x, dims = site.arg(0), reduced(site, site.arg(1, "dim"))
+    axes = site.axes(x)
+    if site.node.target is not aten.cumsum.default:
+        site.freeze(axes[dims[0]], f"{site.node.target} runs along it")
+        return Effect(outputs=(axes,))
+    return Effect(outputs=(axes,), reads=(Read(x, dims[0], axes[dims[0]]),))
+
+
+def cost(axes: Axes, factor: float) -> tuple[Term, ...]:
+    return (Term(factor, axes),)
+
+
+@rule(aten.batch_norm.default, aten.instance_norm.default)
+def channel_norm(site: Site) -> Effect:
+    """Statistics of each channel for itself: weight, bias and running statistics have the channel's axis."""
+    axes = site.axes(site.arg(0))
+    for position in (1, 2, 3, 4):
+        if isinstance(site.arg(position), fx.Node):
+            site.unify(site.axes(site.arg(position))[0], axes[1])
+    return Effect(outputs=(axes,), extra=cost(axes, 4.0))
+
+
+@rule(aten.layer_norm.default, aten.native_layer_norm.default, aten.rms_norm.default)
+def layer_norm(site: Site) -> Effect:
+    x, shape = site.arg(0), list(site.arg(1))
+    axes, rank = site.axes(x), len(shape)
+    last = axes[len(axes) - rank :]
+    rms = site.node.target is aten.rms_norm.default
+    for parameter in (site.arg(2, "weight"), None if rms else site.arg(3, "bias")):
+        if isinstance(parameter, fx.Node):
+            for a, b in zip(site.axes(parameter), last, strict=True):
+                site.unify(a, b)
+    literals = tuple(Literal((1, i), axis) for i, (axis, size) in enumerate(zip(last, shape, strict=True)) if isinstance(size, int))
+    form = partial(masked.rms_norm if rms else masked.layer_norm, rank=rank)
+    return Effect(
+        outputs=(axes,),
+        literals=literals,
+        masked=over(axes, range(len(axes) - rank, len(axes)), _keyword_rank(form)),
+        extra=cost(axes, 5.0),
+    )
+
+
+def _keyword_rank(form: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda keeps, *args, **kwargs: form.func(keeps, form.keywords["rank"], *args, **kwargs)  # type: ignore[attr-defined]
+
+
+@rule(aten.group_norm.default)
+def group_norm(site: Site) -> Effect:
+    """Channels are ``Product(G, c)``: whole groups may go, or the same channels inside every group."""
+    x, count = site.arg(0), site.arg(1)
+    axes = list(site.axes(x))
+    group, inner = site.unifier.fresh(count), site.unifier.fresh(axes[1].size // count)
+    channels: Axis = product(group, inner)
+    site.unify(axes[1], channels)
+    for position, name in ((2, "weight"), (3, "bias")):
+        if isinstance(site.arg(position, name), fx.Node):
+            site.unify(site.axes(site.arg(position, name))[0], channels)
+    axes[1] = channels
+    return Effect(
+        outputs=(tuple(axes),),
+        literals=(Literal((1,), group),),
+        masked=Masked(masked.group_norm, (product(Fixed(count), inner),)) if inner.size > 1 else None,
+        extra=cost(tuple(axes), 5.0),
+    )
+
+
+POOLS = (
+    aten.avg_pool1d.default,
+    aten.avg_pool2d.default,
+    aten.max_pool1d.default,
+    aten.max_pool2d.default,
+    aten.adaptive_avg_pool1d.default,
+    aten.adaptive_avg_pool2d.default,
+    aten._adaptive_avg_pool2d.default,
+    aten.adaptive_max_pool1d.default,
+    aten.adaptive_max_pool2d.default,
+    aten.max_pool1d_with_indices.default,
+    aten.max_pool2d_with_indices.default,
+    aten.upsample_nearest1d.default,
+    aten.upsample_nearest1d.vec,
+    aten.upsample_nearest2d.default,
+    aten.upsample_nearest2d.vec,
+    aten.upsample_linear1d.default,
+    aten.upsample_linear1d.vec,
+    aten.upsample_bilinear2d.default,
+    aten.upsample_bilinear2d.vec,
+)
+
+
+@rule(*POOLS)
+def pool(site: Site) -> Effect:
+    """Pooling and resampling keep channels apart; the spatial axes are slid over."""
+    axes = site.axes(site.arg(0))
+    spatial = 2 if "2d" in str(site.node.target) else 1
+    lead = len(axes) - spatial
+    for axis in axes[lead:]:
+        site.freeze(axis, f"{site.node.target} slides over it")
+    return Effect(outputs=tuple((*axes[:lead], *site.fixed(shape[lead:])) for shape in site.shapes()))

@@ -1,0 +1,149 @@
+"""The registry of operator rules, and what a rule sees (``Site``) and says (``Effect``).
+
+A rule takes the ``Site`` of one node, makes the axes that the operator ties together agree, and returns an
+``Effect``: the axes of its outputs, where it reads across channels (a gate stands there), what it costs, which
+integer literals of the node follow an axis, and the masked form where an operator mixes channels without a
+contraction. Labelling, gating, counting and slicing all read that one record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import fx
+
+from shrinkspeech.axes import Axes, Axis, Fixed, Unifier
+
+Path = tuple[int | str, ...]
+"""Where a literal stands: position (or keyword) of the argument, then positions inside lists."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """Argument ``node`` is read across the units of its axis ``dim``; ``axis`` is the part that is contracted."""
+
+    node: fx.Node
+    dim: int
+    axis: Axis
+
+
+@dataclass(frozen=True)
+class Term:
+    """``factor`` × the product of the axes' widths: floating-point operations for the example input."""
+
+    factor: float
+    axes: Axes
+
+
+@dataclass(frozen=True)
+class Literal:
+    """The integer at ``path`` of the node's arguments is the size of ``axis`` (-1: let torch infer it)."""
+
+    path: Path
+    axis: Axis | None
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A form of the operator that computes on kept units only.
+
+    ``call(keeps, *args, **kwargs)`` gets one soft keep vector for each of ``axes``.
+    """
+
+    call: Callable[..., Any]
+    axes: Axes
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one node does, in axes. ``outputs`` has one entry for each tensor that the node returns."""
+
+    outputs: tuple[Axes, ...]
+    reads: tuple[Read, ...] = ()
+    terms: tuple[Term, ...] = ()
+    literals: tuple[Literal, ...] = ()
+    masked: Masked | None = None
+    extra: tuple[Term, ...] = ()
+    """Costs outside the budget: norms, FFTs."""
+
+
+@dataclass
+class Site:
+    """One node under a rule: its arguments, their axes, their sizes for the example input."""
+
+    node: fx.Node
+    unifier: Unifier
+    axes_of: Callable[[fx.Node], tuple[Axes, ...]]
+    shape_of: Callable[[fx.Node], tuple[tuple[int, ...], ...]]
+    constant: Callable[[fx.Node], bool]
+    value_of: Callable[[fx.Node], Any] = field(default=lambda node: None)
+
+    def arg(self, position: int, name: str = "", default: Any = None) -> Any:
+        """Argument by position or keyword."""
+        if len(self.node.args) > position:
+            return self.node.args[position]
+        return self.node.kwargs.get(name, default)
+
+    def path(self, position: int, name: str) -> Path:
+        """Where the argument stands in this node: by position or by keyword."""
+        return (position,) if len(self.node.args) > position else (name,)
+
+    def axes(self, node: Any) -> Axes:
+        """Axes of an argument (of its only tensor); none for a plain number."""
+        if not isinstance(node, fx.Node):
+            return ()
+        return tuple(self.unifier.resolve(axis) for axis in self.axes_of(node)[0])
+
+    def shape(self, node: fx.Node | None = None) -> tuple[int, ...]:
+        """Sizes of an argument's, or of the node's own, first tensor for the example input."""
+        return self.shape_of(node or self.node)[0]
+
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Sizes of every tensor that the node returns."""
+        return self.shape_of(self.node)
+
+    def number(self, value: Any) -> Any:
+        """An integer argument, looked up where it is computed in the graph (a dynamic size)."""
+        return self.value_of(value) if isinstance(value, fx.Node) else value
+
+    @property
+    def why(self) -> str:
+        return f"{self.node.target} ties sizes that cannot be matched"
+
+    def unify(self, a: Axis, b: Axis) -> None:
+        self.unifier.unify(a, b, self.why)
+
+    def freeze(self, axis: Axis, why: str) -> None:
+        self.unifier.freeze(axis, why)
+
+    def fixed(self, shape: Sequence[int], why: str = "") -> Axes:
+        return tuple(Fixed(size, why) for size in shape)
+
+
+Rule = Callable[[Site], Effect]
+_RULES: dict[Any, Rule] = {}
+
+
+def rule(*targets: Any) -> Callable[[Rule], Rule]:
+    """Register a rule for operators (``OpOverload`` or function). A second rule for one operator raises."""
+
+    def register(function: Rule) -> Rule:
+        for target in targets:
+            if target in _RULES:
+                raise ValueError(f"{target} has a rule already ({_RULES[target].__name__})")
+            _RULES[target] = function
+        return function
+
+    return register
+
+
+def rule_for(target: Any) -> Rule | None:
+    """The rule of an operator, or None: then the labeller freezes what the node touches."""
+    return _RULES.get(target)
+
+
+def registered() -> dict[Any, Rule]:
+    """Every operator that has a rule."""
+    return dict(_RULES)

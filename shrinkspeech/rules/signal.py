@@ -1,0 +1,84 @@
+"""Signal operators and lookups: transforms over time, tables, and what must be left alone by name."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import fx
+
+from shrinkspeech.axes import Fixed, product
+from shrinkspeech.rules.registry import Effect, Site, Term, rule
+
+aten = torch.ops.aten
+
+
+@rule(aten.stft.default, aten.stft.center)
+def stft(site: Site) -> Effect:
+    """A transform over time: every axis is fixed, and an FFT of 5/2 · n · log2 n operations a frame is counted apart."""
+    for node in site.node.all_input_nodes:
+        for axis in site.axes(node):
+            site.freeze(axis, "a Fourier transform is taken over it")
+    size = site.arg(1, "n_fft")
+    frames = math.prod(site.shape()) // site.shape()[-2]
+    return Effect(
+        outputs=(site.fixed(site.shape(), "frequency and time of a Fourier transform"),),
+        extra=(Term(2.5 * size * math.log2(size), (Fixed(frames),)),),
+    )
+
+
+@rule(aten.embedding.default)
+def embedding(site: Site) -> Effect:
+    """Rows are addressed by number; the columns are an axis like any other."""
+    rows, columns = site.axes(site.arg(0))
+    site.freeze(rows, "the rows of a table are addressed by number")
+    return Effect(outputs=((*site.axes(site.arg(1)), columns),))
+
+
+@rule(aten.im2col.default)
+def im2col(site: Site) -> Effect:
+    """``[B, C, …] → [B, C·k, L]``: channels times the fixed kernel."""
+    batch, channels, *spatial = site.axes(site.arg(0))
+    for axis in spatial:
+        site.freeze(axis, f"{site.node.target} slides over it")
+    kernel = math.prod(site.arg(1))
+    return Effect(outputs=((batch, product(channels, Fixed(kernel)), Fixed(site.shape()[-1])),))
+
+
+@rule(aten.unfold.default)
+def unfold(site: Site) -> Effect:
+    """A window over one axis, put last."""
+    axes = list(site.axes(site.arg(0)))
+    dim = site.arg(1) % len(axes)
+    site.freeze(axes[dim], f"{site.node.target} slides over it")
+    shape = site.shape()
+    axes[dim] = Fixed(shape[dim])
+    return Effect(outputs=((*axes, Fixed(shape[-1])),))
+
+
+@rule(aten.sym_size.int, aten.sym_numel.default)
+def size(site: Site) -> Effect:
+    """A number, not a tensor: its value follows the tensor by itself."""
+    return Effect(outputs=((),))
+
+
+def scalar_arithmetic(site: Site) -> Effect:
+    """Python arithmetic on sizes."""
+    return Effect(outputs=((),))
+
+
+def _operators() -> list[Any]:
+    import math as m
+    import operator as o
+
+    names = [o.add, o.sub, o.mul, o.floordiv, o.truediv, o.mod, o.neg, o.pow, o.eq, o.ne, o.lt, o.le, o.gt, o.ge]
+    return [*names, m.ceil, m.floor, m.trunc, max, min, torch.sym_max, torch.sym_min, torch.sym_int, torch.sym_float, torch.sym_not]
+
+
+rule(*_operators())(scalar_arithmetic)
+
+
+def is_number(node: fx.Node) -> bool:
+    """Whether a node computes a size rather than a tensor."""
+    return node.target in _operators() or node.target in (aten.sym_size.int, aten.sym_numel.default)
