@@ -22,6 +22,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from shrinkspeech import recurrent
+from shrinkspeech.compare import max_difference
 from shrinkspeech.errors import CaptureError
 from shrinkspeech.files import replacing
 from shrinkspeech.modes import TrainableGraph, trainable
@@ -56,7 +57,8 @@ class Captured:
 
     def module(self) -> TrainableGraph:
         """A trainable copy: its ``train()`` and ``eval()`` work; parameters are not shared."""
-        return trainable(copy.deepcopy(self.graph_module)).eval()  # type: ignore[return-value]
+        with quiet():
+            return trainable(copy.deepcopy(self.graph_module)).eval()  # type: ignore[return-value]
 
     def parameters(self) -> dict[str, Tensor]:
         """Parameters, buffers and constants under the user's own names."""
@@ -164,7 +166,7 @@ def _export(module: nn.Module, inputs: tuple[Any, ...], strict: bool, every: boo
         chosen = range(x.dim()) if every else {0, x.dim() - 1}
         return {dim: Dim.AUTO for dim in chosen if x.dim()}
 
-    spec = pytree.tree_map(dims, inputs)
+    spec = None if every is None else pytree.tree_map(dims, inputs)
     with recurrent.tracing(), quiet():
         program = torch.export.export(module, inputs, dynamic_shapes=spec, strict=strict)
     recurrent.restore(program.graph_module)
@@ -185,6 +187,9 @@ def fold_parametrisations(module: nn.Module) -> None:
 
     for child in module.modules():
         if parametrize.is_parametrized(child):
+            # A deep copy shares its class with the original, and folding deletes the weight's property from that class.
+            kind = type(child)
+            child.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
             for name in list(child.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(child, name, leave_parametrized=True)
         for key, hook in list(child._forward_pre_hooks.items()):
@@ -207,6 +212,7 @@ def _from_program(
     unlifted = program.module()
     graph_module = trainable(unlifted)  # type: ignore[arg-type]
     graph_module.meta = {}
+    _compact(graph_module)
     normalise(graph_module)
     dynamic = tuple(
         frozenset(i for i, size in enumerate(value.shape) if not isinstance(size, int)) if isinstance(value, Tensor) else frozenset()
@@ -214,6 +220,13 @@ def _from_program(
     )
     captured = with_shapes(Captured(graph_module, inputs, dynamic, {}, notes=notes))
     return _proved_dynamic(captured, program.module() if module is None else module)
+
+
+def _compact(module: nn.Module) -> None:
+    """A tensor that is a window into a larger memory gets its own (a Hann window is made with one sample more)."""
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if tensor.untyped_storage().nbytes() > tensor.numel() * tensor.element_size() and not isinstance(tensor, nn.Parameter):
+            set_attribute(module, name, tensor.clone())
 
 
 class _Recorder(fx.Interpreter):
@@ -323,21 +336,6 @@ def _compare(captured: Captured, reference: nn.Module, inputs: tuple[Any, ...]) 
     except Exception as error:  # noqa: BLE001 (a size that the capture fixed in silence)
         return f"the captured graph fails at another ({type(error).__name__})"
     return "" if worst <= 1e-4 else f"the captured graph differs at another (by {worst:.1e})"
-
-
-def max_difference(a: Any, b: Any) -> float:
-    """Largest difference between two (nests of) outputs, relative to the largest value; infinite if shapes differ."""
-    pairs = list(zip(pytree.tree_leaves(a), pytree.tree_leaves(b), strict=False))
-    worst = 0.0 if len(pytree.tree_leaves(a)) == len(pytree.tree_leaves(b)) else float("inf")
-    for x, y in pairs:
-        if isinstance(x, Tensor) and isinstance(y, Tensor):
-            if x.shape != y.shape:
-                return float("inf")
-            if x.numel():
-                x, y = x.detach().double(), y.detach().double()
-                scale = max(float(y.abs().max()), 1e-6)
-                worst = max(worst, float((x - y).abs().max()) / scale)
-    return worst if worst == worst else float("inf")
 
 
 def attribute(module: nn.Module, path: str) -> Any:

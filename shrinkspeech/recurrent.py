@@ -3,11 +3,12 @@
 torch's own shape propagation unrolls a recurrent layer over time, which fixes the length and costs minutes. A custom
 operator with the same signature stands in for it while a graph is traced (``tracing``), and is replaced by the ATen
 operator in the traced program (``restore``), so that a saved program needs nothing but torch. For ONNX the custom
-operator is put back, with a translation to one ONNX ``GRU`` or ``LSTM`` node.
+operator is put back, with a translation to one ONNX ``GRU``, ``LSTM`` or ``RNN`` node.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def gru(
     batch_first: bool,
 ) -> tuple[Tensor, Tensor]:
     """``aten.gru.input`` under another name."""
-    return aten.gru.input(x, state, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)  # type: ignore[no-any-return]
+    return aten.gru.input(x, state, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)
 
 
 @torch.library.custom_op("shrinkspeech::lstm", mutates_args=())
@@ -46,38 +47,77 @@ def lstm(
     batch_first: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``aten.lstm.input`` under another name."""
-    return aten.lstm.input(x, states, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)  # type: ignore[no-any-return]
+    return aten.lstm.input(x, states, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)
 
 
-def _output(x: Tensor, params: list[Tensor], width: int, bidirectional: bool) -> Tensor:
+def _plain(name: str, operator: Any) -> Any:
+    """A stand-in for a recurrence without gates."""
+
+    def call(
+        x: Tensor,
+        state: Tensor,
+        params: list[Tensor],
+        has_biases: bool,
+        num_layers: int,
+        dropout: float,
+        train: bool,
+        bidirectional: bool,
+        batch_first: bool,
+    ) -> tuple[Tensor, Tensor]:
+        result: tuple[Tensor, Tensor] = operator(
+            x, state, params, has_biases, num_layers, dropout, train, bidirectional, batch_first
+        )
+        return result
+
+    return torch.library.custom_op(f"shrinkspeech::{name}", call, mutates_args=())
+
+
+rnn_tanh = _plain("rnn_tanh", aten.rnn_tanh.input)
+rnn_relu = _plain("rnn_relu", aten.rnn_relu.input)
+
+
+def _output(x: Tensor, state: Tensor, params: list[Tensor], both: bool, batch_first: bool) -> Tensor:
+    """Shape rule: ``[B, T, I]`` (or ``[T, B, I]``) to ``[B, T, H]``, twice as wide with two directions.
+
+    The checks tie sizes while a graph is traced: a state has the batch of the input.
+    """
     torch._check(x.shape[2] == params[0].shape[1], lambda: "a recurrent layer's input has the width of weight_ih")
-    return x.new_empty((x.shape[0], x.shape[1], width * (2 if bidirectional else 1)))
+    torch._check(x.shape[0 if batch_first else 1] == state.shape[1], lambda: "a state has the batch of the input")
+    return x.new_empty((x.shape[0], x.shape[1], state.shape[2] * (2 if both else 1)))
 
 
-@gru.register_fake
-def _(x: Tensor, state: Tensor, params: list[Tensor], *rest: Any) -> tuple[Tensor, Tensor]:
-    return _output(x, params, params[1].shape[1], rest[4]), torch.empty_like(state)
+def _one_state(x: Tensor, state: Tensor, params: list[Tensor], *rest: Any) -> tuple[Tensor, Tensor]:
+    return _output(x, state, params, *rest[4:]), torch.empty_like(state)
+
+
+for _operator in (gru, rnn_tanh, rnn_relu):
+    _operator.register_fake(_one_state)
 
 
 @lstm.register_fake
 def _(x: Tensor, states: list[Tensor], params: list[Tensor], *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return _output(x, params, states[0].shape[-1], rest[4]), torch.empty_like(states[0]), torch.empty_like(states[1])
+    h, c = states
+    torch._check(h.shape[1] == c.shape[1], lambda: "both states of an LSTM have one batch")
+    return _output(x, h, params, *rest[4:]), torch.empty_like(h), torch.empty_like(c)
 
 
 STAND_INS = {
     aten.gru.input: torch.ops.shrinkspeech.gru.default,
     aten.lstm.input: torch.ops.shrinkspeech.lstm.default,
+    aten.rnn_tanh.input: torch.ops.shrinkspeech.rnn_tanh.default,
+    aten.rnn_relu.input: torch.ops.shrinkspeech.rnn_relu.default,
 }
+NAMES = ("gru", "lstm", "rnn_tanh", "rnn_relu")
 
 
-class tracing(TorchFunctionMode):  # noqa: N801 (reads as a context)
+class tracing(TorchFunctionMode):  # reads as a context
     """While active, padded recurrent layers are traced as one node. Packed sequences are left alone."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
         if func in STAND_INS:
             return STAND_INS[func](*args, **(kwargs or {}))
-        if name in ("gru", "lstm") and len(args) == 9 and isinstance(args[2], list | tuple):
+        if name in NAMES and len(args) == 9 and isinstance(args[2], list | tuple):
             state = list(args[1]) if name == "lstm" else args[1]
             return getattr(torch.ops.shrinkspeech, name).default(args[0], state, list(args[2]), *args[3:])
         return func(*args, **(kwargs or {}))
@@ -100,11 +140,101 @@ def _swap(graph_module: fx.GraphModule, table: dict[Any, Any]) -> None:
     graph_module.recompile()
 
 
-def onnx_translations() -> dict[Any, Any]:
-    """How ``torch.onnx.export`` writes the stand-ins: onnxscript's own translation of the ATen operators."""
-    from onnxscript.function_libs.torch_lib.ops import core
+def onnx_translations() -> dict[Any, Callable[..., Any]]:
+    """How ``torch.onnx.export`` writes the stand-ins: one ONNX ``GRU``, ``LSTM`` or ``RNN`` node each.
 
+    The gates stand in another order in ONNX; the re-ordered weights are constants that the exporter folds afterwards.
+    """
+    ops = torch.ops.shrinkspeech
     return {
-        torch.ops.shrinkspeech.gru.default: core.aten_gru,
-        torch.ops.shrinkspeech.lstm.default: core.aten_lstm,
+        ops.gru.default: _onnx_gru,
+        ops.lstm.default: _onnx_lstm,
+        ops.rnn_tanh.default: _onnx_plain("Tanh"),
+        ops.rnn_relu.default: _onnx_plain("Relu"),
     }
+
+
+def _onnx_gru(
+    x: Any,
+    state: Any,
+    params: Any,
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> Any:
+    # linear_before_reset: torch applies the reset gate after the product with weight_hh, ONNX's default is before it.
+    attributes = {"linear_before_reset": 1}
+    return _onnx_layer("GRU", (1, 0, 2), x, [state], list(params), num_layers, bidirectional, batch_first, attributes)
+
+
+def _onnx_lstm(
+    x: Any,
+    states: Any,
+    params: Any,
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> Any:
+    return _onnx_layer("LSTM", (0, 3, 1, 2), x, list(states), list(params), num_layers, bidirectional, batch_first, {})
+
+
+def _onnx_plain(activation: str) -> Callable[..., Any]:
+    def onnx_rnn(
+        x: Any,
+        state: Any,
+        params: Any,
+        has_biases: bool,
+        num_layers: int,
+        dropout: float,
+        train: bool,
+        bidirectional: bool,
+        batch_first: bool,
+    ) -> Any:
+        attributes = {"activations": [activation]}
+        return _onnx_layer("RNN", (0,), x, [state], list(params), num_layers, bidirectional, batch_first, attributes)
+
+    return onnx_rnn
+
+
+def _onnx_layer(
+    kind: str,
+    order: tuple[int, ...],
+    x: Any,
+    states: list[Any],
+    params: list[Any],
+    num_layers: int,
+    bidirectional: bool,
+    batch_first: bool,
+    attributes: dict[str, Any],
+) -> Any:
+    """One layer in one direction, as capture leaves them; returns (output, final states).
+
+    Args:
+        order: for each gate of the ONNX operator its place among torch's gates.
+    """
+    from onnxscript import opset18 as op
+
+    if num_layers != 1 or bidirectional:
+        raise NotImplementedError("recurrent layers are split into one call a layer and direction before export")
+    if len(params) in (3, 5):
+        raise NotImplementedError("ONNX has no LSTM with projection (proj_size)")
+    hidden = int(params[1].shape[1])
+    rows = [gate * hidden + unit for gate in order for unit in range(hidden)]
+
+    def reordered(weight: Any) -> Any:
+        return weight if len(order) == 1 else op.Gather(weight, op.Constant(value_ints=rows), axis=0)
+
+    w, r, *biases = [reordered(weight) for weight in params]
+    first = op.Constant(value_ints=[0])
+    bias = op.Unsqueeze(op.Concat(*biases, axis=0), first) if biases else None
+    source = op.Transpose(x, perm=[1, 0, 2]) if batch_first else x
+    weights = (op.Unsqueeze(w, first), op.Unsqueeze(r, first), bias)
+    outputs = getattr(op, kind)(source, *weights, None, *states, hidden_size=hidden, **attributes)
+    out = op.Squeeze(outputs[0], op.Constant(value_ints=[1]))  # [T, 1, B, H] -> [T, B, H]
+    return (op.Transpose(out, perm=[1, 0, 2]) if batch_first else out), *outputs[1:]

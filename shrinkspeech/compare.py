@@ -1,0 +1,41 @@
+"""How far two outputs are apart: the one measure behind every parity check."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+SMALLEST_SCALE = 1e-6
+"""Outputs smaller than this are compared as if they were this large."""
+
+
+def distance(found: Tensor, wanted: Tensor) -> float:
+    """Largest difference, relative to the largest finite value wanted; infinite where shapes or infinities differ."""
+    if found.shape != wanted.shape:
+        return math.inf
+    x, y = _real(found), _real(wanted)
+    apart = ~((x == y) | (x.isnan() & y.isnan()))
+    if not bool(apart.any()):
+        return 0.0
+    worst = float((x[apart] - y[apart]).abs().max())
+    if not math.isfinite(worst):
+        return math.inf
+    finite = y[y.isfinite()].abs()
+    return worst / max(float(finite.max()) if finite.numel() else 0.0, SMALLEST_SCALE)
+
+
+def _real(x: Tensor) -> Tensor:
+    x = x.detach().cpu()
+    return torch.view_as_real(x.resolve_conj()).double() if x.is_complex() else x.double()
+
+
+def max_difference(found: Any, wanted: Any) -> float:
+    """The largest ``distance`` between the tensors of two nests; infinite where their numbers differ."""
+    first, second = ([x for x in pytree.tree_leaves(nest) if isinstance(x, Tensor)] for nest in (found, wanted))
+    if len(first) != len(second):
+        return math.inf
+    return max((distance(x, y) for x, y in zip(first, second, strict=True)), default=0.0)

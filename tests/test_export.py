@@ -1,0 +1,292 @@
+"""ONNX export: what is written agrees with torch, costs what was counted, and nothing else is ever left on disk."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+import shrinkspeech
+from sample_models.crnn_vad import model as crnn_vad
+from shrinkspeech import export, recurrent
+from shrinkspeech.capturing import Captured, capture
+from shrinkspeech.compare import distance
+from shrinkspeech.errors import ExportError
+from shrinkspeech.export import ExportReport, export_onnx
+from shrinkspeech.onnx_cost import onnx_flops
+from shrinkspeech.verify import parity
+
+WEIGHTS = Path(crnn_vad.__file__).with_name("weights.safetensors")
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer that returns its final states too."""
+
+    def __init__(self, kind: str, hidden: int = 5, **options: Any) -> None:
+        super().__init__()
+        self.layer = getattr(nn, kind)(6, hidden, **options)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.layer(x)
+
+
+class Started(Recurrent):
+    """A recurrent layer whose initial state is an input."""
+
+    def forward(self, x: Tensor, state: Tensor) -> Any:
+        return self.layer(x, state)
+
+
+class StartedLSTM(Recurrent):
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> Any:
+        return self.layer(x, (h, c))
+
+
+class Apply(nn.Module):
+    """A function of itself and one input, with the layers that it names."""
+
+    def __init__(self, function: Callable[[Any, Tensor], Any], **layers: Any) -> None:
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(self, x)
+
+
+def spectrogram(m: Any, x: Tensor) -> Tensor:
+    """A transform with a window shorter than its frame, then a layer over frequency."""
+    return m.head(torch.stft(x, 64, 16, 48, m.window, return_complex=True).abs().transpose(1, 2))
+
+
+def attend(m: Any, x: Tensor) -> Tensor:
+    """Attention without heads, twice: causal, then with a mask for each item."""
+    first = nn.functional.scaled_dot_product_attention(m.query(x), m.key(x), x, is_causal=True)
+    return nn.functional.scaled_dot_product_attention(first, x, x, attn_mask=first @ first.transpose(1, 2))
+
+
+Case = tuple[nn.Module, tuple[Tensor, ...], tuple[tuple[int, ...], ...]]
+"""A model, its example, and other shapes that neither capture nor export has seen."""
+
+FRAMES, LONGER = (noise(2, 9, 6),), ((3, 14, 6),)
+CHANNELS, LONG = (noise(2, 3, 60),), ((3, 3, 91),)
+
+CASES: dict[str, Callable[[], Case]] = {
+    "gru": lambda: (Recurrent("GRU", batch_first=True), FRAMES, LONGER),
+    "gru, time first": lambda: (Recurrent("GRU"), FRAMES, LONGER),
+    "gru, two layers, two directions, no bias": lambda: (
+        Recurrent("GRU", batch_first=True, num_layers=2, bidirectional=True, bias=False), FRAMES, LONGER,
+    ),
+    "gru with a state": lambda: (
+        Started("GRU", batch_first=True, bidirectional=True), (*FRAMES, noise(2, 2, 5)), (*LONGER, (2, 3, 5)),
+    ),
+    "lstm, two directions": lambda: (Recurrent("LSTM", batch_first=True, bidirectional=True), FRAMES, LONGER),
+    "lstm of width 1, no bias": lambda: (Recurrent("LSTM", 1, batch_first=True, bias=False), FRAMES, LONGER),
+    "lstm with states": lambda: (
+        StartedLSTM("LSTM", num_layers=2), (*FRAMES, noise(2, 9, 5), noise(2, 9, 5) / 2),
+        ((14, 3, 6), (2, 3, 5), (2, 3, 5)),
+    ),
+    "rnn, tanh": lambda: (Recurrent("RNN", batch_first=True, num_layers=2), FRAMES, LONGER),
+    "rnn, relu, two directions": lambda: (
+        Recurrent("RNN", batch_first=True, nonlinearity="relu", bidirectional=True), FRAMES, LONGER,
+    ),
+    "convolutions and back": lambda: (
+        nn.Sequential(
+            nn.Conv1d(3, 8, 5, 2), nn.GLU(1), nn.GroupNorm(2, 4), nn.ConvTranspose1d(4, 6, 4, 2, 1, 1, groups=2)
+        ),
+        CHANNELS, LONG,
+    ),
+    "depthwise": lambda: (
+        nn.Sequential(nn.Conv1d(3, 8, 1), nn.PReLU(8), nn.Conv1d(8, 8, 3, padding="same", dilation=2, groups=8)),
+        CHANNELS, LONG,
+    ),
+    "multi-head attention": lambda: (
+        Apply(lambda m, x: m.layer(x, x, x)[0], layer=nn.MultiheadAttention(6, 2, batch_first=True)), FRAMES, LONGER,
+    ),
+    "attention without heads": lambda: (Apply(attend, query=nn.Linear(6, 4), key=nn.Linear(6, 4)), FRAMES, LONGER),
+    "spectrogram": lambda: (
+        Apply(spectrogram, head=nn.Linear(33, 4), window=nn.Buffer(torch.hann_window(48))),
+        (noise(2, 400),), ((3, 777),),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_file_agrees_with_the_model_and_costs_what_was_counted(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, example, others = CASES[name]()
+    captured = capture(model.eval(), example)
+    report = export_onnx(captured, tmp_path / "model.onnx", seconds=0.5)
+    inputs = tuple(noise(*shape) for shape in others)
+    with torch.no_grad():
+        wanted = [x for x in torch.utils._pytree.tree_leaves(model(*inputs)) if isinstance(x, Tensor)]
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(None, {value.name: x.numpy() for value, x in zip(session.get_inputs(), inputs, strict=True)})
+    for x, y in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(x, y.numpy(), rtol=1e-4, atol=1e-5)
+    cost = onnx_flops(tmp_path / "model.onnx")
+    assert cost.flops == pytest.approx(shrinkspeech.flops(captured, seconds=0.5), rel=1e-3)
+    assert report.flops == pytest.approx(cost.flops, rel=1e-3)
+    assert cost.flops > 0
+    assert not cost.uncounted
+    assert not report.notes
+    assert report.difference < 1e-5
+
+
+@pytest.fixture(scope="module")
+def vad() -> Captured:
+    return capture(crnn_vad.load(WEIGHTS), (noise(2, 8000),))
+
+
+@pytest.fixture(scope="module")
+def vad_file(vad: Captured, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExportReport]:
+    path = tmp_path_factory.mktemp("onnx") / "vad.onnx"
+    report = export_onnx(vad, path, seconds=0.5, metadata={"source": "abc", "budget": "25%", "seconds": "7"})
+    return path, report
+
+
+def test_a_real_detector(vad: Captured, vad_file: tuple[Path, ExportReport]) -> None:
+    path, report = vad_file
+    assert {len(item.shapes) for item in report.parity} == {1}
+    assert {item.shapes[0] for item in report.parity} == {(2, 8000), (2, 6000), (1, 8000), (1, 6000)}
+    assert report.difference < 1e-5
+    assert report.dynamic == {"wave": {0: "batch", 1: "time"}}
+    assert report.nonstandard == ()
+    assert report.opset >= 18
+    assert report.bytes == path.stat().st_size
+    assert onnx_flops(path).flops == pytest.approx(shrinkspeech.flops(vad, seconds=0.5), rel=1e-6)
+    frames = onnxruntime.InferenceSession(path).run(["output"], {"wave": noise(1, 24000).numpy()})[0]
+    with torch.no_grad():
+        wanted = crnn_vad.load(WEIGHTS)(noise(1, 24000))
+    assert frames.shape == (1, 151)
+    assert distance(torch.from_numpy(frames), wanted) < 1e-5
+
+
+def test_recurrent_weights_are_not_reordered_at_every_run(vad_file: tuple[Path, ExportReport]) -> None:
+    graph = onnx.load(vad_file[0]).graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    layers = [node for node in graph.node if node.op_type == "GRU"]
+    assert len(layers) == 2
+    assert len(graph.node) == vad_file[1].nodes <= 50
+    assert all(set(node.input[1:4]) <= constants.keys() for node in layers)
+    assert layers[0].input[1] == "gru.weight_ih_l0_onnx"
+    assert layers[0].name.startswith("gru/")
+    assert sum(np.prod(tensor.dims) for tensor in graph.initializer) < 1.02 * sum(
+        p.numel() for p in crnn_vad.load(WEIGHTS).state_dict().values()
+    )
+
+
+def test_metadata_says_what_the_file_is_and_no_more(vad_file: tuple[Path, ExportReport]) -> None:
+    path, report = vad_file
+    entries = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert entries["source"] == "abc"
+    assert entries["budget"] == "25%"
+    assert entries["shrinkspeech_version"] == shrinkspeech.__version__
+    assert float(entries["seconds"]) == 0.5, "what the export knows is not overwritten"
+    assert float(entries["flops_per_second"]) == report.flops
+    assert json.loads(entries["example_shapes"]) == [[2, 8000]]
+    assert b"model.py" not in path.read_bytes()
+
+
+def test_a_sliced_model_of_other_widths(vad: Captured, tmp_path: Path) -> None:
+    groups = shrinkspeech.label(vad)
+    widths = {group.name: max(1, group.size * (3 + i) // 8) for i, group in enumerate(groups.shrinkable)}
+    sliced = shrinkspeech.slice(vad, groups, widths)
+    report = export_onnx(sliced, tmp_path / "small.onnx", seconds=0.5)
+    assert onnx_flops(tmp_path / "small.onnx").flops == pytest.approx(
+        shrinkspeech.flops(vad, groups, widths, seconds=0.5), rel=1e-6
+    )
+    assert report.flops < 0.6 * shrinkspeech.flops(vad, seconds=0.5)
+
+
+def corrupted(model: Any) -> tuple[onnx.ModelProto, bytes]:
+    """The serialised model with one weight of its last layer changed."""
+    import onnx_ir
+
+    proto = onnx_ir.to_proto(model)
+    tensor = next(t for t in proto.graph.initializer if t.name == "head.bias")
+    tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) + 1.0, tensor.name))
+    return proto, proto.SerializeToString()
+
+
+def test_a_file_that_differs_is_refused_and_not_written(
+    vad: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "_serialised", corrupted)
+    (tmp_path / "old.onnx").write_text("older")
+    with pytest.raises(ExportError, match=r"on inputs of \dx\d+ .* differs .* by \d".replace("x", "×")):
+        export_onnx(vad, tmp_path / "old.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["old.onnx"]
+    assert (tmp_path / "old.onnx").read_text() == "older"
+
+
+def test_what_onnx_has_not_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    captured = capture(Apply(lambda m, x: torch.special.i0e(m.head(x)), head=nn.Linear(6, 3)).eval(), FRAMES)
+    with pytest.raises(ExportError, match="cannot be written as ONNX: ") as caught:
+        export_onnx(captured, tmp_path / "model.onnx")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recurrent_layer_that_onnx_has_not_is_named() -> None:
+    translate = recurrent.onnx_translations()[torch.ops.shrinkspeech.lstm.default]
+    weights = [noise(20, 6), noise(20, 2), noise(20), noise(20), noise(2, 5)]
+    with pytest.raises(NotImplementedError, match="projection"):
+        translate(noise(2, 9, 6), [noise(1, 2, 2), noise(1, 2, 5)], weights, True, 1, 0.0, False, False, True)
+
+
+def test_outputs_keep_their_names(tmp_path: Path) -> None:
+    model = Apply(lambda m, x: {"logits": m.head(x), "more": (x + 1, x.mean(1))}, head=nn.Linear(6, 3))
+    export_onnx(capture(model.eval(), FRAMES), tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    assert [value.name for value in session.get_outputs()] == ["logits", "more_0", "more_1"]
+    assert session.get_outputs()[0].shape[:2] == ["batch", "time"]
+
+
+def test_sizes_that_the_model_fixes_stay_fixed(tmp_path: Path) -> None:
+    model = Apply(lambda m, x: m.head(x) + m.table, head=nn.Linear(6, 3), table=nn.Parameter(noise(9, 3)))
+    report = export_onnx(capture(model.eval(), FRAMES), tmp_path / "model.onnx")
+    assert report.dynamic == {"x": {0: "batch"}}
+    assert {item.shapes[0] for item in report.parity} == {(2, 9, 6), (1, 9, 6)}
+
+
+def test_a_run_that_fails_where_torch_runs_is_an_error(tmp_path: Path) -> None:
+    model = Apply(lambda m, x: m.head(x) + m.table, head=nn.Linear(6, 3), table=nn.Parameter(noise(1, 3)))
+    captured = capture(model.eval(), FRAMES)
+    fixed = Captured(captured.graph_module, captured.example_inputs, (frozenset({0}),), captured.shapes)
+    export_onnx(fixed, tmp_path / "model.onnx")
+    with pytest.raises(ExportError, match=re.escape("cannot run the ONNX model on inputs of 2×5×6")):
+        parity(captured, tmp_path / "model.onnx", [(noise(2, 5, 6),)])
+
+
+def test_nothing_is_printed(vad: Captured, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    export_onnx(capture(nn.Linear(6, 3).eval(), FRAMES), tmp_path / "model.onnx")
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert captured.err == ""
+
+
+def test_distance_is_infinite_where_values_are_missing() -> None:
+    inf, nan = float("inf"), float("nan")
+    x = torch.tensor([1.0, -2.0])
+    assert distance(x, x) == 0.0
+    assert distance(x + torch.tensor([0.0, 0.5]), x) == pytest.approx(0.25)
+    assert distance(torch.tensor([1.0, nan]), x) == inf
+    assert distance(x, torch.tensor([1.0, nan])) == inf
+    assert distance(torch.tensor([1.0, inf]), torch.tensor([1.0, -inf])) == inf
+    assert distance(torch.tensor([1.0, -inf]), torch.tensor([1.0, -inf])) == 0.0
+    assert distance(x[:1], x) == inf
