@@ -14,10 +14,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shrinkspeech.capture import Captured, capture
+    from shrinkspeech.capturing import Captured, capture
     from shrinkspeech.cost import flops
     from shrinkspeech.export import ExportReport, export_onnx
-    from shrinkspeech.fit import Fitted, fit
+    from shrinkspeech.fitted import Fitted
+    from shrinkspeech.fitting import fit
     from shrinkspeech.gating import GatedModule, gate
     from shrinkspeech.groups import Group, Groups
     from shrinkspeech.labelling import label
@@ -27,15 +28,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Captured": "capture",
+    "Captured": "capturing",
     "ExportReport": "export",
-    "Fitted": "fit",
+    "Fitted": "fitted",
     "GatedModule": "gating",
     "Group": "groups",
     "Groups": "groups",
-    "capture": "capture",
+    "capture": "capturing",
     "export_onnx": "export",
-    "fit": "fit",
+    "fit": "fitting",
     "flops": "cost",
     "gate": "gating",
     "label": "labelling",

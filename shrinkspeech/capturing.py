@@ -58,7 +58,7 @@ class Captured:
     def module(self) -> TrainableGraph:
         """A trainable copy: its ``train()`` and ``eval()`` work; parameters are not shared."""
         with quiet():
-            return trainable(copy.deepcopy(self.graph_module)).eval()  # type: ignore[return-value]
+            return trainable(copy.deepcopy(self.graph_module)).eval()
 
     def parameters(self) -> dict[str, Tensor]:
         """Parameters, buffers and constants under the user's own names."""
@@ -136,10 +136,25 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
             try:
                 program = _export(module, example, strict, every)
                 notes = _route_notes(strict, every)
-                return _from_program(program, example, notes, module)
+                return _settled(_from_program(program, example, notes, module), module, strict)
             except Exception as error:  # noqa: BLE001 (torch.export raises anything; the last is reported)
                 failures.append(f"{type(error).__name__}: {str(error).strip()[:600]}")
     raise CaptureError(f"torch.export cannot capture {type(model).__name__}: {failures[0]}")
+
+
+def _settled(captured: Captured, module: nn.Module, strict: bool) -> Captured:
+    """The capture once more with the sizes fixed that turned out not to be dynamic: numbers stand where symbols stood."""
+    nodes = [node for node in captured.graph_module.graph.nodes if node.op == "placeholder"]
+    values = [node.meta.get("val") for node in nodes]
+    symbolic = [{i for i, size in enumerate(x.shape) if not isinstance(size, int)} if isinstance(x, Tensor) else set() for x in values]
+    if all(found == set(proved) for found, proved in zip(symbolic, captured.dynamic, strict=True)):
+        return captured
+    try:
+        program = _exported(module, captured.example_inputs, _spec(captured.example_inputs, captured.dynamic), strict)
+        again = _from_program(program, captured.example_inputs, captured.notes, module)
+    except Exception:  # noqa: BLE001 (the first capture is good, only less plain)
+        return captured
+    return replace(again, notes=captured.notes) if again.dynamic == captured.dynamic else captured
 
 
 def _route_notes(strict: bool, every: bool | None) -> tuple[str, ...]:
@@ -166,8 +181,11 @@ def _export(module: nn.Module, inputs: tuple[Any, ...], strict: bool, every: boo
         chosen = range(x.dim()) if every else {0, x.dim() - 1}
         return {dim: Dim.AUTO for dim in chosen if x.dim()}
 
-    spec = None if every is None else pytree.tree_map(dims, inputs)
-    with recurrent.tracing(), quiet():
+    return _exported(module, inputs, None if every is None else pytree.tree_map(dims, inputs), strict)
+
+
+def _exported(module: nn.Module, inputs: tuple[Any, ...], spec: Any, strict: bool) -> ExportedProgram:
+    with recurrent.tracing(), quiet(), counting_modules():
         program = torch.export.export(module, inputs, dynamic_shapes=spec, strict=strict)
     recurrent.restore(program.graph_module)
     return program
@@ -179,6 +197,27 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def counting_modules() -> Iterator[None]:
+    """torch.export loses count of modules where one raises and its caller goes on (``except TypeError: layer(x)``)."""
+    original = fx.Tracer.call_module
+
+    def call_module(tracer: fx.Tracer, *args: Any) -> Any:
+        depth = len(tracer.module_stack)
+        try:
+            return original(tracer, *args)
+        except Exception:
+            while len(tracer.module_stack) > depth:
+                tracer.module_stack.popitem()
+            raise
+
+    fx.Tracer.call_module = call_module  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        fx.Tracer.call_module = original  # type: ignore[method-assign]
 
 
 def fold_parametrisations(module: nn.Module) -> None:
@@ -313,10 +352,10 @@ def _proved_dynamic(captured: Captured, reference: nn.Module) -> Captured:
                 for dim in (0, x.dim() - 1)
                 if dim not in dynamic
             ]
-    dynamic = tuple(
+    kept = tuple(
         frozenset(dim for dim in dims if (index, dim) not in fixed) for index, dims in enumerate(captured.dynamic)
     )
-    return replace(captured, dynamic=dynamic, notes=(*captured.notes, *dict.fromkeys(notes)))
+    return replace(captured, dynamic=kept, notes=(*captured.notes, *dict.fromkeys(notes)))
 
 
 def _extent(captured: Captured, index: int, dim: int) -> int:

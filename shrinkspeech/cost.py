@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from shrinkspeech.axes import Axis, Fixed, Label, Product, Sum
-from shrinkspeech.capture import Captured
+from shrinkspeech.capturing import Captured
 from shrinkspeech.groups import Groups
 from shrinkspeech.rules.registry import Term
 

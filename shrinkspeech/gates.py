@@ -128,7 +128,7 @@ class Widths(nn.Module):
             label,
             lambda size: self.sizes.new_ones(size, dtype=torch.float32),
             lambda a, b: torch.outer(a, b).flatten(),
-            torch.cat,
+            lambda parts: torch.cat(list(parts)),
         )
         return None if open_ else vector
 

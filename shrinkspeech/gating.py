@@ -9,10 +9,11 @@ import torch
 from torch import fx, nn
 
 from shrinkspeech.axes import Axis
-from shrinkspeech.capture import Captured
+from shrinkspeech.capturing import Captured
 from shrinkspeech.gates import Gate, MaskedOperator, Widths
 from shrinkspeech.groups import Groups
 from shrinkspeech.modes import TrainableGraph
+from shrinkspeech.normalise import mutates
 
 
 class GatedModule(nn.Module):
@@ -48,11 +49,15 @@ def gate(captured: Captured, groups: Groups) -> GatedModule:
 
 
 def insert_gates(module: TrainableGraph, groups: Groups, widths: Widths) -> TrainableGraph:
-    """Insert gates in place; one gate serves all readers of the same tensor and axis."""
-    graph = module.graph
-    gates: dict[tuple[fx.Node, int, Axis], fx.Node] = {}
+    """Insert gates in place, each just before its first reader, so that it sees what the reader sees.
+
+    One gate serves all readers of the same tensor and axis between which nothing is changed in place.
+    """
+    graph, changes = module.graph, 0
+    gates: dict[tuple[fx.Node, int, Axis, int], fx.Node] = {}
     nodes = {node.name: node for node in graph.nodes}
     for node in list(graph.nodes):
+        changes += mutates(node)
         effect = groups.effects.get(node.name)
         if effect is None:
             continue
@@ -60,9 +65,9 @@ def insert_gates(module: TrainableGraph, groups: Groups, widths: Widths) -> Trai
             current = nodes[source]
             for read in effect.reads:
                 if read.node.name == source and groups.moves(read.axis):
-                    key = (current, read.dim, read.axis)
+                    key = (current, read.dim, read.axis, changes)
                     if key not in gates:
-                        gates[key] = _call(module, current, "gate", Gate(widths, read.axis, read.dim), (current,), {})
+                        gates[key] = _call(module, node, "gate", Gate(widths, read.axis, read.dim), (current,), {})
                     current = gates[key]
             node.replace_input_with(nodes[source], current)
         if effect.masked is not None and any(groups.moves(axis) for axis in effect.masked.axes):
@@ -81,8 +86,8 @@ def _mask(module: TrainableGraph, node: fx.Node, inner: MaskedOperator) -> fx.No
     return new
 
 
-def _call(module: TrainableGraph, after: fx.Node, prefix: str, inner: nn.Module, args: Any, kwargs: Any) -> fx.Node:
+def _call(module: TrainableGraph, before: fx.Node, prefix: str, inner: nn.Module, args: Any, kwargs: Any) -> fx.Node:
     name = f"shrinkspeech_{prefix}_{sum(1 for _ in module.children())}"
     module.add_submodule(name, inner)
-    with module.graph.inserting_after(after):
+    with module.graph.inserting_before(before):
         return module.graph.call_module(name, args, kwargs)

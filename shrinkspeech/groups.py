@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 
 from shrinkspeech import axes as algebra
-from shrinkspeech.axes import Axes, Axis, Fixed, Label, labels_of
+from shrinkspeech.axes import Axes, Axis, Label, Product, Sum, labels_of
 from shrinkspeech.rules.registry import Effect
 
 
@@ -90,6 +90,32 @@ class Groups:
     def size_of(self, axis: Axis, widths: Mapping[str, int]) -> int:
         """Elements that remain on ``axis`` at integer widths."""
         return int(algebra.width(axis, lambda label: widths.get(self.of(label).name, label.size)))
+
+    def narrowed(self, kept: Mapping[str, Sequence[int]]) -> Groups:
+        """The groups of the graph that is sliced to ``kept``: the same names and ties, smaller sizes."""
+
+        def small(axis: Axis) -> Axis:
+            match axis:
+                case Label(id=key):
+                    units = kept.get(self.of(axis).name)
+                    return axis if units is None else Label(key, len(units))
+                case Product(factors=parts):
+                    return Product(tuple(small(part) for part in parts))
+                case Sum(terms=parts):
+                    return Sum(tuple(small(part) for part in parts))
+            return axis
+
+        def group(old: Group) -> Group:
+            size = len(kept.get(old.name, range(old.size)))
+            return replace(old, label=Label(old.label.id, size), min_width=min(old.min_width, size))
+
+        return Groups(
+            by_name={name: group(old) for name, old in self.by_name.items()},
+            axes={name: tuple(tuple(map(small, axes)) for axes in parts) for name, parts in self.axes.items()},
+            effects={name: effect.mapped(small) for name, effect in self.effects.items()},
+            parameters={name: tuple(map(small, axes)) for name, axes in self.parameters.items()},
+            unknown=self.unknown,
+        )
 
     def restrict(self, only: Sequence[str] = (), exclude: Sequence[str] = (), min_width: int = 1) -> Groups:
         """Freeze what the user does not want shrunk, by glob patterns over module and group names."""

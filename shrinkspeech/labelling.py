@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 
 from torch import Tensor, fx
 
 from shrinkspeech import rules  # noqa: F401  (registers the rules)
-from shrinkspeech.axes import Axes, Axis, Fixed, Label, Unifier, labels_of
-from shrinkspeech.capture import Captured, attribute
+from shrinkspeech.axes import Axes, Fixed, Label, Unifier, labels_of
+from shrinkspeech.capturing import Captured, attribute
 from shrinkspeech.groups import Carrier, Group, Groups
-from shrinkspeech.rules.registry import Effect, Literal, Masked, Read, Site, Term, rule_for
+from shrinkspeech.rules.registry import Effect, Site, rule_for
 
 
 def label(captured: Captured) -> Groups:
@@ -113,7 +111,7 @@ class _Labeller:
     def _collect(self) -> Groups:
         resolve = self._resolve_axes
         parameters = {name: resolve(axes) for name, axes in self.parameters.items()}
-        effects = {node.name: _map_effect(effect, self.unifier.resolve) for node, effect in self.effects.items()}
+        effects = {node.name: effect.mapped(self.unifier.resolve) for node, effect in self.effects.items()}
         axes = {node.name: tuple(resolve(part) for part in parts) for node, parts in self.axes.items()}
         groups = self._groups(parameters, axes)
         return Groups(
@@ -139,39 +137,20 @@ class _Labeller:
             if node.op == "call_function":
                 for found in (found for part in axes[node.name] for axis in part for found in labels_of(axis)):
                     where.setdefault(found, self.captured.module_of(node))
-        names = _unique_names({found: where.get(found, "") or _module(held) for found, held in (carriers | dict.fromkeys(where.keys() - carriers.keys(), [])).items()})
+        for found, held in carriers.items():
+            where.setdefault(found, held[0].parameter.rpartition(".")[0])
+        names = _unique_names(where)
         return [
             Group(names[found], found, self.unifier.frozen(found) or "", where.get(found, ""), tuple(carriers.get(found, ())))
             for found in names
         ]
 
 
-def _module(carriers: list[Carrier]) -> str:
-    return carriers[0].parameter.rpartition(".")[0] if carriers else ""
-
-
 def _unique_names(wanted: dict[Label, str]) -> dict[Label, str]:
     """Module names, numbered where one module has several groups."""
     counts, used, names = Counter(wanted.values()), Counter[str](), {}
-    for found in sorted(wanted, key=lambda found: found.id):
-        base = wanted[found] or "model"
-        names[found] = base if counts[wanted[found]] == 1 else f"{base}#{used[base]}"
+    for found, module in wanted.items():
+        base = module or "model"
+        names[found] = base if counts[module] == 1 else f"{base}#{used[base]}"
         used[base] += 1
     return names
-
-
-def _map_effect(effect: Effect, resolve: Callable[[Axis], Axis]) -> Effect:
-    """The effect with every axis in its final form."""
-    whole: Callable[[Axes], Axes] = lambda axes: tuple(resolve(axis) for axis in axes)  # noqa: E731
-    return replace(
-        effect,
-        outputs=tuple(whole(axes) for axes in effect.outputs),
-        reads=tuple(Read(read.node, read.dim, resolve(read.axis)) for read in effect.reads),
-        terms=tuple(Term(term.factor, whole(term.axes)) for term in effect.terms),
-        extra=tuple(Term(term.factor, whole(term.axes)) for term in effect.extra),
-        literals=tuple(Literal(item.path, None if item.axis is None else resolve(item.axis)) for item in effect.literals),
-        masked=None if effect.masked is None else Masked(effect.masked.call, whole(effect.masked.axes)),
-    )
-
-
-

@@ -59,7 +59,7 @@ class TrainableGraph(fx.GraphModule):
         return result
 
 
-def operator_of(node: fx.Node) -> Any:
+def operator_of(node: Any) -> Any:
     """The operator that a node stands for, also where a masked form has taken its place."""
     return node.meta.get("operator", node.target)
 
@@ -75,7 +75,8 @@ def trainable(graph_module: fx.GraphModule) -> TrainableGraph:
     """A ``TrainableGraph`` over the same parameters and a copy of the graph; floating-point parameters get gradients."""
     graph = fx.Graph(tracer_cls=graph_module.graph._tracer_cls)
     output = graph.graph_copy(graph_module.graph, {}, return_output_node=True)
-    value, source = output  # type: ignore[misc]
+    pair: Any = output
+    value, source = pair
     node = graph.output(value)
     node.meta = dict(source.meta)
     graph.set_codegen(graph_module.graph._codegen)

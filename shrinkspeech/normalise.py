@@ -10,7 +10,7 @@ import operator
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from shrinkspeech.modes import is_recurrent
 
@@ -21,8 +21,8 @@ REGIONS = (torch.ops.higher_order.wrap_with_set_grad_enabled, torch.ops.higher_o
 
 def normalise(graph_module: fx.GraphModule) -> None:
     """Every pass in order, then dead code is removed."""
-    drop_guards(graph_module)
     inline_regions(graph_module)
+    drop_guards(graph_module)
     use_pure_forms(graph_module)
     merge_attributes(graph_module)
     name_sizes(graph_module)
@@ -71,62 +71,61 @@ def _replace_results(graph: fx.Graph, node: fx.Node, results: Any) -> None:
     graph.erase_node(node)
 
 
-VIEWS = frozenset(
-    """view reshape _unsafe_view transpose permute slice select squeeze unsqueeze expand split split_with_sizes chunk
-    unbind narrow detach alias contiguous flatten unflatten t view_as expand_as to dropout movedim real imag
-    view_as_real view_as_complex lift_fresh_copy broadcast_to unfold""".split()
-)
+SOMETIMES_RETURNS_INPUT = frozenset("dropout feature_dropout alpha_dropout feature_alpha_dropout type_as atleast_1d".split())
+"""Operators that return their input itself in eval mode, though their schema does not say so."""
 
 
 def use_pure_forms(graph_module: fx.GraphModule) -> None:
-    """``relu_`` becomes ``relu`` where nobody else looks at the tensor that it writes to."""
-    graph = graph_module.graph
-    order = {node: i for i, node in enumerate(graph.nodes)}
-    storage: dict[fx.Node, fx.Node] = {}
-    for node in graph.nodes:
-        storage[node] = storage[node.args[0]] if _aliases(node) else node
-    for node in list(graph.nodes):
+    """``relu_`` becomes ``relu`` where nobody reads the tensor that it writes to, or a view of it, afterwards.
+
+    One pass in the order of the graph: ``seen`` holds for each piece of memory the last reader of what aliases it.
+    """
+    order = {node: i for i, node in enumerate(graph_module.graph.nodes)}
+    memory: dict[fx.Node, fx.Node] = {}
+    seen: dict[fx.Node, int] = {}
+    for node, place in order.items():
+        owner = memory[node.args[0]] if _aliases(node) else node  # type: ignore[index]
         pure = _pure_form(node)
-        if pure is None:
-            continue
-        target = node.args[0]
-        same = [other for other in order if storage[other] is storage[node] and other is not node]
-        watched = any(order[user] > order[node] for other in same for user in other.users)
-        owned = storage[target].op == "call_function"
-        if owned and not watched:
-            node.target = pure
-            _set_storage(storage, node)
-
-
-def _set_storage(storage: dict[fx.Node, fx.Node], node: fx.Node) -> None:
-    """A pure form owns its result, and so do the views of it."""
-    for other in node.graph.nodes:
-        if other is node:
-            storage[other] = node
-        elif _aliases(other) and storage.get(other.args[0]) is node:
-            storage[other] = node
+        if pure is not None and owner.op == "call_function" and seen[owner] <= place:
+            node.target, owner = pure, node
+        memory[node] = owner
+        last = max((order[user] for user in node.users), default=place)
+        seen[owner] = max(seen.get(owner, place), last)
 
 
 def _aliases(node: fx.Node) -> bool:
     """Whether the result may share memory with the first argument."""
     if node.op != "call_function" or not node.args or not isinstance(node.args[0], fx.Node):
         return False
-    if node.target is operator.getitem:
-        return True
-    name = getattr(node.target, "_opname", "")
-    return name in VIEWS or _mutates(node)
+    schema = getattr(node.target, "_schema", None)
+    shares = schema is not None and any(result.alias_info is not None for result in schema.returns)
+    return node.target is operator.getitem or shares or getattr(node.target, "_opname", "") in SOMETIMES_RETURNS_INPUT
 
 
-def _mutates(node: fx.Node) -> bool:
+def mutates(node: fx.Node) -> bool:
+    """Whether the node changes its first argument in place."""
     schema = getattr(node.target, "_schema", None)
     return bool(schema and schema.is_mutable and node.target._opname.endswith("_"))
 
 
+COMPARISONS = frozenset("eq_ ne_ lt_ le_ gt_ ge_ logical_and_ logical_or_ logical_xor_ logical_not_".split())
+"""In place they keep the number type of their target, their pure forms return truth values."""
+
+
 def _pure_form(node: fx.Node) -> Any:
-    if node.op != "call_function" or not _mutates(node) or not isinstance(node.args[0], fx.Node):
+    if node.op != "call_function" or not mutates(node) or not isinstance(node.args[0], fx.Node):
+        return None
+    if node.target._opname in COMPARISONS or _promotes(node):
         return None
     packet = getattr(aten, node.target._opname[:-1], None)
     return getattr(packet, node.target._overloadname, None) if packet is not None else None
+
+
+def _promotes(node: fx.Node) -> bool:
+    """Whether the pure form could return another number type than that of the tensor written to."""
+    values = [source.meta.get("val") for source in node.all_input_nodes]
+    target, *others = [value.dtype for value in values if isinstance(value, Tensor)] or [torch.float32]
+    return not target.is_floating_point or any(other.is_floating_point and other != target for other in others)
 
 
 def merge_attributes(graph_module: fx.GraphModule) -> None:
@@ -176,7 +175,8 @@ def split_recurrent(graph_module: fx.GraphModule) -> None:
 class _Splitter:
     def __init__(self, graph: fx.Graph, node: fx.Node) -> None:
         self.graph, self.node = graph, node
-        _, states, params, self.biases, self.layers, self.dropout, self.train, both, self.batch_first = node.args
+        arguments: Any = node.args
+        _, states, params, self.biases, self.layers, self.dropout, self.train, both, self.batch_first = arguments
         self.params, self.directions = list(params), 2 if both else 1
         self.states = list(states) if isinstance(states, list | tuple) else [states]
         self.several = isinstance(states, list | tuple)

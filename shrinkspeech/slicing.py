@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from shrinkspeech.capture import Captured, attribute, set_attribute
+from shrinkspeech.capturing import Captured, attribute, set_attribute
 from shrinkspeech.errors import SliceError
 from shrinkspeech.groups import Groups
 from shrinkspeech.rules.registry import Literal
@@ -77,6 +77,19 @@ def _indexed(tensor: Tensor, axes: Sequence[Any], groups: Groups, kept: Mapping[
     if data.shape == tensor.shape:
         return tensor
     return nn.Parameter(data.clone(), tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data.clone()
+
+
+def slice_tensors(
+    tensors: Mapping[str, Mapping[str, Any]], groups: Groups, kept: Mapping[str, Sequence[int]]
+) -> dict[str, dict[str, Any]]:
+    """Index what belongs to a parameter and has its shape (an optimiser's moments) as the parameter is indexed."""
+
+    def one(name: str, value: Any) -> Any:
+        axes = groups.parameters.get(name)
+        fits = isinstance(value, Tensor) and axes is not None and value.dim() == len(axes) and value.dim() > 0
+        return _indexed(value, axes, groups, kept) if fits and axes is not None else value
+
+    return {name: {key: one(name, value) for key, value in state.items()} for name, state in tensors.items()}
 
 
 def _rewrite(node: fx.Node, literal: Literal, groups: Groups, kept: Mapping[str, Sequence[int]]) -> None:

@@ -1,6 +1,6 @@
 """Operator rules. Importing this package registers them all."""
 
-from shrinkspeech.rules import contraction, pointwise, recurrent, reduction, shape, signal
+from shrinkspeech.rules import cells, contraction, pointwise, products, recurrent, reduction, shape, signal, table
 from shrinkspeech.rules.registry import Effect, Literal, Masked, Read, Site, Term, registered, rule, rule_for
 
 __all__ = [
@@ -10,8 +10,10 @@ __all__ = [
     "Read",
     "Site",
     "Term",
+    "cells",
     "contraction",
     "pointwise",
+    "products",
     "recurrent",
     "reduction",
     "registered",
@@ -19,4 +21,5 @@ __all__ = [
     "rule_for",
     "shape",
     "signal",
+    "table",
 ]

@@ -7,13 +7,14 @@ operand that is not a constant carries it.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
 from torch import fx
 
 from shrinkspeech.axes import Axes, Axis, Fixed, product
-from shrinkspeech.rules.registry import Effect, Literal, Read, Site, Term, rule
+from shrinkspeech.rules.registry import Effect, Fold, Literal, Read, Site, Term, rule
 
 aten = torch.ops.aten
 
@@ -22,9 +23,9 @@ def bind(site: Site, operand: Any, letters: list[str], table: dict[str, Axis]) -
     """Unify each axis of ``operand`` with the letter that names it; an axis of size 1 broadcasts."""
     for letter, axis in zip(letters, site.axes(operand), strict=True):
         known = table.get(letter)
-        if known is None or known == Fixed(1):
+        if known is None or (known.size == 1 and axis.size != 1):
             table[letter] = axis
-        elif axis != Fixed(1):
+        elif axis.size != 1 or known.size == 1:
             site.unify(known, axis)
 
 
@@ -46,9 +47,15 @@ def contract(site: Site, equation: str, a: Any, b: Any, bias: Any = None) -> Eff
     if isinstance(bias, fx.Node):
         site.unify(site.axes(bias)[-1], output[-1])
     letters = list(dict.fromkeys(full[1] + full[2]))
+    reads = contracted(site, ((a, full[0]), (b, full[1])), set(full[2]))
     return Effect(
         outputs=(tuple(output),),
-        reads=contracted(site, ((a, full[0]), (b, full[1])), set(full[2])),
+        reads=reads,
+        folds=tuple(
+            Fold(a, None, read.dim, read.axis, b, full[1].index(full[0][read.dim]), bias if isinstance(bias, fx.Node) else None)
+            for read in reads
+            if read.node is a and isinstance(b, fx.Node) and b.op == "get_attr"
+        ),
         terms=(Term(2.0, tuple(table[letter] for letter in letters)),),
     )
 
@@ -99,7 +106,7 @@ def addmm(site: Site) -> Effect:
     base, a, b = site.arg(0), site.arg(1), site.arg(2)
     effect = contract(site, "... m k, ... k n -> ... m n", a, b)
     for axis, out in zip(reversed(site.axes(base)), reversed(effect.outputs[0]), strict=False):
-        if axis != Fixed(1):
+        if axis.size != 1:
             site.unify(axis, out)
     return effect
 
@@ -108,14 +115,19 @@ def addmm(site: Site) -> Effect:
 def einsum(site: Site) -> Effect:
     """Two operands without repeated letters in one operand; anything else is left alone."""
     operands = list(site.arg(1))
-    text = site.arg(0).replace(" ", "")
-    left, _, out = text.partition("->")
-    parts = left.split(",")
-    simple = len(operands) == 2 and "->" in text and all(len(set(p)) == len(p.replace("...", "")) for p in parts)
-    if not simple or "..." in text:
-        return unmatched(site, operands, f"einsum '{text}' has no rule")
-    spaced = [" ".join(part) for part in (*parts, out)]
-    return contract(site, f"{spaced[0]}, {spaced[1]} -> {spaced[2]}", *operands)
+    left, arrow, out = site.arg(0).replace(" ", "").partition("->")
+    parts = [re.findall(r"\.\.\.|\w", part) for part in left.split(",")]
+    if len(operands) != 2 or any(len(set(part)) != len(part) for part in parts):
+        return unmatched(site, operands, f"einsum '{site.arg(0)}' has no rule")
+    letters = re.findall(r"\.\.\.|\w", out) if arrow else implicit(parts)
+    return contract(site, f"{' '.join(parts[0])}, {' '.join(parts[1])} -> {' '.join(letters)}", *operands)
+
+
+def implicit(parts: list[list[str]]) -> list[str]:
+    """The output of an einsum without ``->``: letters that stand once, in the order of the alphabet."""
+    every = [letter for part in parts for letter in part]
+    once = sorted(letter for letter in every if every.count(letter) == 1 and letter != "...")
+    return ["...", *once] if "..." in every else once
 
 
 def unmatched(site: Site, operands: list[Any], why: str) -> Effect:
@@ -149,6 +161,7 @@ def conv(site: Site) -> Effect:
     return Effect(
         outputs=((*batch, w_out, *positions),),
         reads=grouped_read(x, len(batch), group, w_in),
+        folds=dense_fold(x, len(batch), channels, weight, bias) if count == 1 else (),
         terms=(Term(2.0, (*batch, w_out, w_in, *kernel, *positions)),),
         literals=(Literal(site.path(6, "groups"), group),) if count > 1 else (),
     )
@@ -193,6 +206,13 @@ def kernel_fixed(site: Site, weight: Any) -> list[Axis]:
 def freeze_spatial(site: Site, spatial: Axes) -> None:
     for axis in spatial:
         site.freeze(axis, f"{site.node.target} slides over it")
+
+
+def dense_fold(x: Any, dim: int, channels: Axis, weight: Any, bias: Any) -> tuple[Fold, ...]:
+    """The weight of a convolution with one group meets the input's channels with its second dimension."""
+    if weight.op != "get_attr":
+        return ()
+    return (Fold(x, None, dim, channels, weight, 1, bias if isinstance(bias, fx.Node) else None),)
 
 
 def grouped_read(x: Any, dim: int, group: Axis, inner: Axis) -> tuple[Read, ...]:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 Keeps = Sequence[Tensor | None]
+Dims = list[int]
 
 
-def weights(x: Tensor, keeps: Keeps, dims: Sequence[int]) -> Tensor:
+def weights(x: Tensor, keeps: Keeps, dims: Dims) -> Tensor:
     """The keeps as one factor that broadcasts against ``x`` (outer product over ``dims``)."""
     result = x.new_ones(())
     for keep, dim in zip(keeps, dims, strict=True):
@@ -27,7 +28,7 @@ def weights(x: Tensor, keeps: Keeps, dims: Sequence[int]) -> Tensor:
     return result
 
 
-def moments(x: Tensor, keeps: Keeps, dims: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+def moments(x: Tensor, keeps: Keeps, dims: Dims) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted mean, weighted mean square deviation (kept dims), and the summed weight."""
     weight = weights(x, keeps, dims)
     total = weight.expand_as(x).sum(dims, keepdim=True).clamp_min(1e-6)
@@ -36,21 +37,21 @@ def moments(x: Tensor, keeps: Keeps, dims: Sequence[int]) -> tuple[Tensor, Tenso
     return mean, (centred.square() * weight).sum(dims, keepdim=True) / total, total
 
 
-def drop(x: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
+def drop(x: Tensor, dims: Dims, keepdim: bool) -> Tensor:
     return x if keepdim else x.squeeze(tuple(dims))
 
 
-def mean(keeps: Keeps, dims: Sequence[int], keepdim: bool, x: Tensor) -> Tensor:
+def mean(keeps: Keeps, dims: Dims, keepdim: bool, x: Tensor) -> Tensor:
     return drop(moments(x, keeps, dims)[0], dims, keepdim)
 
 
-def variance(keeps: Keeps, dims: Sequence[int], keepdim: bool, correction: float, root: bool, x: Tensor) -> Tensor:
+def variance(keeps: Keeps, dims: Dims, keepdim: bool, correction: float, root: bool, x: Tensor) -> Tensor:
     _, deviation, total = moments(x, keeps, dims)
     value = deviation * total / (total - correction).clamp_min(1e-6)
     return drop(value.sqrt() if root else value, dims, keepdim)
 
 
-def shift(x: Tensor, keeps: Keeps, dims: Sequence[int]) -> Tensor:
+def shift(x: Tensor, keeps: Keeps, dims: Dims) -> Tensor:
     """``x`` plus the logarithm of the keeps: closed units weigh nothing in an exponential."""
     return x + weights(x, keeps, dims).clamp_min(1e-30).log().clamp_min(torch.finfo(x.dtype).min / 4)
 
@@ -60,12 +61,12 @@ def softmax(keeps: Keeps, dim: int, log: bool, x: Tensor) -> Tensor:
     return shifted.log_softmax(dim).masked_fill(shifted == -torch.inf, 0.0) if log else shifted.softmax(dim)
 
 
-def logsumexp(keeps: Keeps, dims: Sequence[int], keepdim: bool, x: Tensor) -> Tensor:
+def logsumexp(keeps: Keeps, dims: Dims, keepdim: bool, x: Tensor) -> Tensor:
     shifted = shift(x, keeps, dims).masked_fill(weights(x, keeps, dims) == 0, -torch.inf)
     return shifted.logsumexp(list(dims), keepdim)
 
 
-def extreme(keeps: Keeps, dims: Sequence[int], keepdim: bool, largest: bool, x: Tensor) -> Tensor:
+def extreme(keeps: Keeps, dims: Dims, keepdim: bool, largest: bool, x: Tensor) -> Tensor:
     """The largest (or smallest) over units that are kept at all."""
     closed = weights(x, keeps, dims) == 0
     if largest:
@@ -73,7 +74,7 @@ def extreme(keeps: Keeps, dims: Sequence[int], keepdim: bool, largest: bool, x: 
     return x.masked_fill(closed, torch.inf).amin(dims, keepdim)
 
 
-def norm(keeps: Keeps, dims: Sequence[int], keepdim: bool, order: float, x: Tensor) -> Tensor:
+def norm(keeps: Keeps, dims: Dims, keepdim: bool, order: float, x: Tensor) -> Tensor:
     value = (x.abs().pow(order) * weights(x, keeps, dims)).sum(dims, keepdim=True).pow(1 / order)
     return drop(value, dims, keepdim)
 

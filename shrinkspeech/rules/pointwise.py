@@ -21,7 +21,7 @@ POINTWISE = """
     isnan isinf isfinite logical_not bitwise_not nan_to_num positive rad2deg deg2rad
     clone contiguous detach alias lift_fresh_copy dropout feature_dropout alpha_dropout feature_alpha_dropout bernoulli
     zeros_like ones_like full_like empty_like rand_like randn_like threshold softshrink hardshrink tanhshrink
-    _to_copy conj resolve_conj resolve_neg real imag
+    _to_copy __and__ __or__ __xor__ conj _conj resolve_conj resolve_neg real imag
     add sub mul div rsub pow maximum minimum fmax fmin atan2 remainder fmod floor_divide true_divide multiply subtract
     eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor where masked_fill lerp
     addcmul addcdiv copysign hypot xlogy logaddexp
@@ -31,12 +31,20 @@ FIRST_ONLY = "to type_as"
 
 
 def overloads(names: str) -> Iterator[Any]:
-    """Every overload (in-place forms too) of the named operators that this torch has."""
+    """Every overload (in-place forms too) of the named operators that this torch has for tensors."""
     for name in names.split():
         for form in (name, f"{name}_"):
             packet = getattr(aten, form, None)
             if packet is not None:
-                yield from (getattr(packet, overload) for overload in packet.overloads() if "out" not in overload)
+                yield from filter(takes_a_tensor, (getattr(packet, overload) for overload in packet.overloads()))
+
+
+def takes_a_tensor(target: Any) -> bool:
+    """Tensor in, one tensor out: not the overloads for numbers and lists, nor those that write into ``out=``."""
+    schema = target._schema
+    inputs, results = ([str(item.type) for item in items] for items in (schema.arguments, schema.returns))
+    written = any(item.is_out for item in schema.arguments)
+    return "Tensor" in inputs and results == ["Tensor"] and not written and not target._overloadname.startswith("prim_")
 
 
 def align(site: Site, operands: list[Any]) -> tuple[Axis, ...]:
@@ -47,9 +55,9 @@ def align(site: Site, operands: list[Any]) -> tuple[Axis, ...]:
         axes = site.axes(operand)
         for offset, axis in enumerate(axes, start=rank - len(axes)):
             known = site.unifier.resolve(result[offset])
-            if known == Fixed(1):
+            if known.size == 1 and axis.size != 1 or known == Fixed(1):
                 result[offset] = axis
-            elif axis != Fixed(1):
+            elif axis.size != 1 or known.size == 1:
                 site.unify(known, axis)
     return tuple(result)
 
@@ -117,7 +125,7 @@ def new(site: Site) -> Effect:
 def created(site: Site, position: int, name: str) -> Effect:
     sizes, path = site.arg(position, name), site.path(position, name)
     axes = tuple(
-        site.unifier.fresh(size) if isinstance(size, int) else Fixed(extent)
+        site.unifier.fresh(size) if isinstance(size, int) else site.sized(size, extent)
         for size, extent in zip(sizes, site.shape(), strict=True)
     )
     literals = tuple(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from shrinkspeech.axes import Axes, Axis, Fixed, product
 from shrinkspeech.rules.masked import Keeps
-from shrinkspeech.rules.registry import Effect, Masked, Read, Site, Term, rule
+from shrinkspeech.rules.registry import Effect, Fold, Masked, Read, Site, Term, rule
 
 aten = torch.ops.aten
 
@@ -27,6 +27,19 @@ def masked_state(operator: Any) -> Any:
         return operator(x, state, [weights[0], hidden, *weights[2:]], *rest)
 
     return call
+
+
+def folds(site: Site, hidden: Axis) -> tuple[Fold, ...]:
+    """The input meets ``weight_ih``; the layer's own output meets ``weight_hh`` one step later."""
+    x, weights = site.arg(0), list(site.arg(2))
+    if any(weight.op != "get_attr" for weight in weights):
+        return ()
+    biases = weights[2:4] if len(weights) == 4 else [None, None]
+    last = len(site.axes(x)) - 1
+    return (
+        Fold(x, None, last, site.axes(x)[-1], weights[0], 1, biases[0]),
+        Fold(site.node, 0, last, hidden, weights[1], 1, biases[1]),
+    )
 
 
 def layer(site: Site, gates: int, states: list[Any]) -> tuple[Axes, Axis, tuple[Term, ...]]:
@@ -56,6 +69,7 @@ def gru(site: Site) -> Effect:
         outputs=(out, (*site.axes(state)[:-1], hidden)),
         reads=(Read(x, len(out) - 1, site.axes(x)[-1]),),
         terms=terms,
+        folds=folds(site, hidden),
         masked=Masked(masked_state(aten.gru.input), (hidden,)),
     )
 
@@ -68,6 +82,7 @@ def rnn(site: Site) -> Effect:
         outputs=(out, (*site.axes(state)[:-1], hidden)),
         reads=(Read(x, len(out) - 1, site.axes(x)[-1]),),
         terms=terms,
+        folds=folds(site, hidden),
         masked=Masked(masked_state(site.node.target), (hidden,)),
     )
 
@@ -83,6 +98,7 @@ def lstm(site: Site) -> Effect:
         outputs=(out, state, state),
         reads=(Read(x, len(out) - 1, site.axes(x)[-1]),),
         terms=terms,
+        folds=folds(site, hidden),
         masked=Masked(masked_state(aten.lstm.input), (hidden,)),
     )
 

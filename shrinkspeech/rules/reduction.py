@@ -165,7 +165,7 @@ def channel_norm(site: Site) -> Effect:
     return Effect(outputs=(axes,), extra=cost(axes, 4.0))
 
 
-@rule(aten.layer_norm.default, aten.native_layer_norm.default, aten.rms_norm.default)
+@rule(aten.layer_norm.default, aten.rms_norm.default)
 def layer_norm(site: Site) -> Effect:
     x, shape = site.arg(0), list(site.arg(1))
     axes, rank = site.axes(x), len(shape)

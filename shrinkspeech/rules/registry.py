@@ -9,9 +9,10 @@ contraction. Labelling, gating, counting and slicing all read that one record.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import fx
 
 from shrinkspeech.axes import Axes, Axis, Fixed, Unifier
@@ -27,6 +28,23 @@ class Read:
     node: fx.Node
     dim: int
     axis: Axis
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A constant matrix whose dimension ``weight_dim`` meets ``axis`` of a feature: what is removed there can be
+    regressed on what stays, and its weights added to the others'.
+
+    ``feature`` is the tensor (``output`` says which, where the node itself returns several), ``dim`` its axis.
+    """
+
+    feature: fx.Node
+    output: int | None
+    dim: int
+    axis: Axis
+    weight: fx.Node
+    weight_dim: int
+    bias: fx.Node | None
 
 
 @dataclass(frozen=True)
@@ -65,8 +83,21 @@ class Effect:
     terms: tuple[Term, ...] = ()
     literals: tuple[Literal, ...] = ()
     masked: Masked | None = None
+    folds: tuple[Fold, ...] = ()
     extra: tuple[Term, ...] = ()
     """Costs outside the budget: norms, FFTs."""
+
+    def mapped(self, change: Callable[[Axis], Axis]) -> Effect:
+        """The same effect with every axis changed."""
+        return Effect(
+            outputs=tuple(tuple(map(change, axes)) for axes in self.outputs),
+            reads=tuple(Read(read.node, read.dim, change(read.axis)) for read in self.reads),
+            terms=tuple(Term(term.factor, tuple(map(change, term.axes))) for term in self.terms),
+            literals=tuple(Literal(item.path, None if item.axis is None else change(item.axis)) for item in self.literals),
+            masked=None if self.masked is None else Masked(self.masked.call, tuple(map(change, self.masked.axes))),
+            folds=tuple(replace(fold, axis=change(fold.axis)) for fold in self.folds),
+            extra=tuple(Term(term.factor, tuple(map(change, term.axes))) for term in self.extra),
+        )
 
 
 @dataclass
@@ -107,6 +138,12 @@ class Site:
     def number(self, value: Any) -> Any:
         """An integer argument, looked up where it is computed in the graph (a dynamic size)."""
         return self.value_of(value) if isinstance(value, fx.Node) else value
+
+    def sized(self, size: Any, extent: int) -> Axis:
+        """The axis that a dynamic size is the size of: what is made in that size shrinks with it."""
+        if isinstance(size, fx.Node) and size.target is torch.ops.aten.sym_size.int:
+            return self.axes(size.args[0])[int(size.args[1])]  # type: ignore[arg-type]
+        return Fixed(extent)
 
     @property
     def why(self) -> str:

@@ -93,7 +93,7 @@ def permute(site: Site) -> Effect:
     return Effect(outputs=(tuple(axes[dim] for dim in dims(site, site.arg(1))),))
 
 
-@rule(aten.transpose.int)
+@rule(aten.transpose.int, aten.swapaxes.default, aten.swapdims.default)
 def transpose(site: Site) -> Effect:
     axes = list(site.axes(site.arg(0)))
     a, b = dims(site, [site.arg(1), site.arg(2)])
@@ -101,7 +101,7 @@ def transpose(site: Site) -> Effect:
     return Effect(outputs=(tuple(axes),))
 
 
-@rule(aten.t.default, aten.numpy_T.default, aten.mT.default)
+@rule(aten.t.default, aten.numpy_T.default, aten.mT.default, aten.mH.default, aten.adjoint.default)
 def reverse(site: Site) -> Effect:
     axes = site.axes(site.arg(0))
     return Effect(outputs=((*axes[:-2], *reversed(axes[-2:])),))
@@ -199,6 +199,14 @@ def select(site: Site) -> Effect:
     return Effect(outputs=((*axes[:dim], *axes[dim + 1 :]),))
 
 
+@rule(aten.index_select.default)
+def index_select(site: Site) -> Effect:
+    axes, dim = list(site.axes(site.arg(0))), dims(site, site.arg(1))[0]
+    site.freeze(axes[dim], f"{site.node.target} addresses its elements one by one")
+    axes[dim] = site.axes(site.arg(2))[0]
+    return Effect(outputs=(tuple(axes),))
+
+
 @rule(aten.slice.Tensor, aten.narrow.default)
 def slice_(site: Site) -> Effect:
     """A range of an axis: of a label it is a cut, and both ends follow what remains."""
@@ -243,7 +251,7 @@ def expand(site: Site) -> Effect:
     for i, extent in enumerate(site.shape()):
         old = source[i - lead] if i >= lead else Fixed(1)
         grown = old.size == 1 and extent != 1
-        axes.append((site.unifier.fresh(extent) if isinstance(sizes[i], int) else Fixed(extent)) if grown else old)
+        axes.append((site.unifier.fresh(extent) if isinstance(sizes[i], int) else site.sized(sizes[i], extent)) if grown else old)
     literals = [
         Literal((1, i), axis)
         for i, (axis, size) in enumerate(zip(axes, sizes, strict=True))
@@ -311,7 +319,7 @@ def pad(site: Site) -> Effect:
 def reorder(site: Site) -> Effect:
     """Flipping or rolling a label would break the order that everything else keeps."""
     axes = site.axes(site.arg(0))
-    moved = site.arg(1) if site.node.target is aten.flip.default else site.arg(2, "dims", [])
+    moved = site.arg(1) if site.node.target is aten.flip.default else site.arg(2, "dims") or range(len(axes))
     for dim in dims(site, moved):
         site.freeze(axes[dim], f"{site.node.target} reorders it")
     return Effect(outputs=(axes,))

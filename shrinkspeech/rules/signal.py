@@ -57,6 +57,15 @@ def unfold(site: Site) -> Effect:
     return Effect(outputs=((*axes, Fixed(shape[-1])),))
 
 
+@rule(aten.tril.default, aten.triu.default)
+def triangle(site: Site) -> Effect:
+    """Rows and columns are compared by number."""
+    axes = site.axes(site.arg(0))
+    for axis in axes[-2:]:
+        site.freeze(axis, f"{site.node.target} compares positions")
+    return Effect(outputs=(axes,))
+
+
 @rule(aten.sym_size.int, aten.sym_numel.default)
 def size(site: Site) -> Effect:
     """A number, not a tensor: its value follows the tensor by itself."""
@@ -72,8 +81,8 @@ def _operators() -> list[Any]:
     import math as m
     import operator as o
 
-    names = [o.add, o.sub, o.mul, o.floordiv, o.truediv, o.mod, o.neg, o.pow, o.eq, o.ne, o.lt, o.le, o.gt, o.ge]
-    return [*names, m.ceil, m.floor, m.trunc, max, min, torch.sym_max, torch.sym_min, torch.sym_int, torch.sym_float, torch.sym_not]
+    names = [o.add, o.sub, o.mul, o.floordiv, o.truediv, o.mod, o.neg, o.pow]
+    return [*names, m.ceil, m.floor, m.trunc, torch.sym_max, torch.sym_min, torch.sym_float]
 
 
 rule(*_operators())(scalar_arithmetic)

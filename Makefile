@@ -1,0 +1,55 @@
+# Python 3.11 or newer and make are all that has to be there; everything else goes into $(VENV).
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+WORKERS ?= 2
+PY := $(VENV)/bin/python
+
+.PHONY: help demo test lint zoo clean
+
+help:
+	@echo "make demo   install, then shrink a sample model and export it"
+	@echo "make test   install, then ruff, mypy and all tests"
+	@echo "make lint   install, then ruff and mypy"
+	@echo "make zoo    install, then measure every model of the zoo (docs/coverage.md)"
+	@echo "make clean  remove $(VENV), caches and build outputs"
+
+demo: $(VENV)/.demo
+	$(PY) -m sample_models.demo
+
+test: lint
+	$(PY) -m pytest -n $(WORKERS)
+
+lint: $(VENV)/.dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+zoo: $(VENV)/.zoo
+	$(PY) -m tests.zoo.run
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Error: $(PYTHON) is older than Python 3.11: name a newer one, as in 'make PYTHON=python3.12'" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# The torch of the default index may come with gigabytes of CUDA: one that fits and is there already is left alone.
+$(VENV)/.torch: | $(VENV)/bin/python
+	$(PY) -c 'import importlib.metadata as m; v = tuple(map(int, m.version("torch").split(".")[:2])); \
+		assert (2, 12) <= v < (2, 14)' 2>/dev/null || $(PY) -m pip install --quiet "$(TORCH)"
+	@touch $@
+
+$(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: pyproject.toml | $(VENV)/.torch
+	$(PY) -m pip install --quiet -e ".[$*]"
+	@touch $@
+
+# speechbrain asks for torchaudio, which the models measured do not use and which would bring another torch.
+$(VENV)/.zoo: $(VENV)/.dev
+	$(PY) -m pip install --quiet transformers hyperpyyaml sentencepiece joblib scipy tqdm requests
+	$(PY) -m pip install --quiet --no-deps speechbrain
+	@touch $@

@@ -1,0 +1,1 @@
+"""The command line of ShrinkSpeech: commands and looks."""

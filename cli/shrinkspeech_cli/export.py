@@ -1,0 +1,108 @@
+"""``shrinkspeech export``: the small model as ONNX."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from shrinkspeech_cli import options as o
+
+
+def export(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder that 'fit' wrote, or a .pt2 file.", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE.onnx", help="File to write.", show_default=False)
+    ],
+    tolerance: Annotated[
+        float, typer.Option(metavar="X", help="Largest difference from torch, relative to the largest output.")
+    ] = 1e-4,
+    seconds: o.Seconds = None,
+    sample_rate: o.SampleRate = 16_000,
+) -> None:
+    """Write a model as ONNX, and compare it with torch at several sizes before it is kept."""
+    from shrinkspeech.budget import human
+    from shrinkspeech.errors import InputError
+    from shrinkspeech.export import export_onnx
+    from shrinkspeech.loading import load, seconds_of
+
+    if output.is_dir():
+        raise InputError(f"{output} is a folder: give a file name to -o, such as {output / 'model.onnx'}")
+    if tolerance <= 0:
+        raise InputError("--tolerance must be above zero")
+    file = _model_file(run)
+    facts = _facts(run)
+    captured = load(file)
+    known = facts.get("report", {}).get("seconds") if seconds is None else seconds
+    report = export_onnx(
+        captured,
+        output,
+        metadata=_metadata(facts),
+        seconds=seconds_of(captured, known, sample_rate),
+        tolerance=tolerance,
+    )
+    typer.echo(
+        f"wrote {report.path}: {report.bytes / 1000:,.1f} kB, opset {report.opset}, {human(report.flops)} FLOP/s; "
+        f"agrees with torch within {report.difference:.1e} at {len(report.parity)} sizes"
+    )
+    if report.nonstandard:
+        typer.echo(f"note: operators outside of the ONNX standard: {', '.join(report.nonstandard)}")
+    for note in report.notes:
+        typer.echo(f"note: {note}")
+
+
+def _model_file(run: Path) -> Path:
+    """The ``.pt2`` of a run folder, or the file itself.
+
+    Raises:
+        InputError: there is neither.
+    """
+    from shrinkspeech.errors import InputError
+    from shrinkspeech.loading import is_program
+
+    if run.is_dir() and not (run / "model.pt2").is_file():
+        raise InputError(f"{run} is no run: there is no model.pt2 in it, which 'shrinkspeech fit -o {run}' writes")
+    if run.is_file() and not is_program(run):
+        raise InputError(
+            f"{run} is not a .pt2 of torch.export.save: give one, or a folder that 'shrinkspeech fit' wrote"
+        )
+    return run / "model.pt2" if run.is_dir() else run
+
+
+def _facts(run: Path) -> dict[str, Any]:
+    """What the JSON files of a run hold, by their name without the ending; nothing for a single file.
+
+    Raises:
+        InputError: a file is not JSON.
+    """
+    from shrinkspeech.errors import InputError
+
+    found = {}
+    for name in ("report", "widths", "origin"):
+        file = run / f"{name}.json"
+        if run.is_dir() and file.is_file():
+            try:
+                found[name] = json.loads(file.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise InputError(f"{file} is not valid JSON: run 'shrinkspeech fit' again ({error})") from error
+    return found
+
+
+def _metadata(facts: dict[str, Any]) -> dict[str, str]:
+    """Entries for the file: the source and its hash, the budget, and the width of each group."""
+    origin, report = facts.get("origin", {}), facts.get("report", {})
+    entries = {
+        "source": origin.get("source"),
+        "source_sha256": origin.get("sha256"),
+        "budget": origin.get("budget"),
+        "target_flops_per_second": report.get("target_flops"),
+        "original_flops_per_second": report.get("original_flops"),
+    }
+    if "widths" in facts:
+        widths = {name: value["width"] for name, value in facts["widths"].items()}
+        entries["widths"] = json.dumps(widths, ensure_ascii=False)
+    return {name: str(value) for name, value in entries.items() if value is not None}

@@ -1,0 +1,108 @@
+"""``shrinkspeech inspect``: what of a model can shrink, what cannot, and why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from shrinkspeech_cli import options as o
+
+if TYPE_CHECKING:
+    from shrinkspeech_cli.options import Loaded
+
+
+def inspect(
+    model: o.Model,
+    recipe: Annotated[Path | None, typer.Option(metavar="FILE.py", help="Recipe that lends its example input.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object in place of tables.")] = False,
+    factory: o.Factory = None,
+    weights: o.Weights = None,
+    trust_pickle: o.TrustPickle = False,
+    example: o.Example = None,
+    seconds: o.Seconds = None,
+    sample_rate: o.SampleRate = 16_000,
+    exclude: o.Exclude = None,
+    only: o.Only = None,
+    min_width: o.MinWidth = 1,
+) -> None:
+    """Show the groups of a model: their size, their share of the cost, and whether they can shrink."""
+    from shrinkspeech.recipe import load_recipe
+
+    source = o.Source(model, factory, weights, trust_pickle, example, seconds, sample_rate, exclude, only, min_width)
+    facts = describe(model, source.load(load_recipe(recipe) if recipe else None))
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1, ensure_ascii=False))
+    else:
+        _show(facts)
+
+
+def describe(model: str, loaded: Loaded) -> dict[str, Any]:
+    """What there is to know, for JSON. Costs are FLOP/s, shares are of the total."""
+    from shrinkspeech.cost import count
+
+    captured, groups = loaded.captured, loaded.groups
+    cost = count(captured, groups, loaded.seconds)
+    nodes = {node.name: node for node in captured.graph_module.graph.nodes}
+    return {
+        "model": model,
+        "seconds": loaded.seconds,
+        "flops_per_second": cost.original,
+        "parameters": sum(p.numel() for p in captured.graph_module.parameters()),
+        "shrinkable_share": cost.shrinkable_share,
+        "groups": [
+            {
+                "name": group.name,
+                "size": group.size,
+                "where": group.where,
+                "share": cost.share(group.name),
+                "shrinkable": group.shrinkable,
+                "reason": group.frozen or ("" if group.shrinkable else "at its smallest width"),
+            }
+            for group in groups
+        ],
+        "without_rule": [
+            {"operator": operator, "where": captured.where(nodes[name])} for name, operator in groups.unknown.items()
+        ],
+        "notes": list(captured.notes),
+    }
+
+
+def _show(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from shrinkspeech.budget import human
+
+    console = Console(highlight=False)
+    table = Table(
+        "group", "size", "where", "share of FLOP/s", "can shrink", box=None, header_style="bold", pad_edge=False
+    )
+    for index in (1, 3):
+        table.columns[index].justify = "right"
+    for group in facts["groups"]:
+        answer = "[green]yes[/]" if group["shrinkable"] else f"[yellow]no[/]: {escape(group['reason'])}"
+        share = f"{100 * group['share']:.1f}%" if group["share"] else "–"
+        table.add_row(escape(group["name"]), str(group["size"]), escape(group["where"] or "model"), share, answer)
+    console.print(table)
+    console.print(
+        f"\n{human(facts['flops_per_second'])} FLOP/s, {human(facts['parameters'])} parameters; "
+        f"{100 * facts['shrinkable_share']:.1f}% of the FLOP/s can shrink "
+        f"(example: {facts['seconds']:g} s of audio)"
+    )
+    for title, lines in (
+        ("Operators without a rule, which freeze what they touch:", _operators(facts["without_rule"])),
+        ("Notes:", facts["notes"]),
+    ):
+        if lines:
+            console.print(f"\n[bold]{title}[/]")
+            for line in lines:
+                console.print(f"  {escape(line)}", soft_wrap=True)
+
+
+def _operators(entries: list[dict[str, str]]) -> list[str]:
+    """``aten.foo.default: encoder.0 (Foo), model.py:12``, each once."""
+    return list(dict.fromkeys(f"{entry['operator']}: {entry['where']}" for entry in entries))

@@ -1,0 +1,67 @@
+"""``shrinkspeech``: inspect, fit, export, check.
+
+torch is imported inside the commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+import typer
+
+from shrinkspeech.errors import ShrinkSpeechError
+from shrinkspeech_cli import check, export, fit, inspect
+
+EXIT_CODES = "Exit codes: 0 done, 1 a check was not met, 2 bad usage or input."
+
+app = typer.Typer(
+    help="Shrink a trained speech model to a FLOP/s budget, and export it to ONNX.",
+    epilog=EXIT_CODES,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("inspect")(inspect.inspect)
+app.command("fit")(fit.fit)
+app.command("export")(export.export)
+app.command("check")(check.check)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from shrinkspeech import __version__
+
+        typer.echo(f"shrinkspeech {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Shrink a trained speech model to a FLOP/s budget, and export it to ONNX."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; an expected error, or a file that cannot be used, is one line on stderr and exit code 2.
+
+    With ``SHRINKSPEECH_TRACEBACK=1`` in the environment the whole traceback is shown.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".isinstance.treespec", category=FutureWarning)  # torch's own
+            app(args=None if arguments is None else list(arguments), prog_name="shrinkspeech")
+    except (ShrinkSpeechError, OSError) as error:
+        if os.environ.get("SHRINKSPEECH_TRACEBACK") or (isinstance(error, OSError) and not error.filename):
+            raise
+        text = f"cannot use {error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        print(f"Error: {' '.join(text.split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Scores: how much the loss feels each unit, from gradients on calibration batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shrinkspeech.axes import Axis
+from shrinkspeech.capturing import Captured
+from shrinkspeech.gating import GatedModule
+from shrinkspeech.groups import Group, Groups
+
+
+def taylor(gated: GatedModule, batches: Iterable[Any], loss: Callable[[GatedModule, Any], Tensor]) -> dict[str, Tensor]:
+    """Score every unit of every group that may shrink.
+
+    The score is the mean over batches of the squared gradient of the loss with respect to a keep of 1 on the unit
+    (the first-order change that closing it makes, squared).
+
+    Returns:
+        ``[size]`` for each group, not negative.
+    """
+    widths = gated.widths
+    gated.eval()
+    device = widths.sizes.device
+    scores = {name: torch.zeros(int(size), device=device) for name, size in zip(widths.names, widths.sizes, strict=True)}
+    try:
+        for batch in batches:
+            keeps = {name: torch.ones_like(score, requires_grad=True) for name, score in scores.items()}
+            widths.overrides = dict(keeps)
+            with torch.backends.cudnn.flags(enabled=False):
+                gradients = torch.autograd.grad(loss(gated, batch), list(keeps.values()), allow_unused=True)
+            for name, gradient in zip(keeps, gradients, strict=True):
+                if gradient is not None:
+                    scores[name] += gradient.detach().square()
+    finally:
+        widths.overrides = {}
+    return scores
+
+
+def magnitude(captured: Captured, groups: Groups) -> dict[str, Tensor]:
+    """The L2 norm of everything that a unit owns, over all parameters that carry its group: the usual baseline.
+
+    Returns:
+        ``[size]`` for each group that may shrink.
+    """
+    weights = {name: tensor.detach() for name, tensor in captured.graph_module.named_parameters()}
+    scores = {}
+    for group in groups.shrinkable:
+        total = torch.zeros(group.size)
+        for carrier in group.carriers:
+            if carrier.parameter in weights:
+                owners = torch.tensor(_owners(groups, groups.parameters[carrier.parameter][carrier.dim], group))
+                squares = weights[carrier.parameter].float().square().movedim(carrier.dim, 0)
+                total.index_add_(0, owners[owners >= 0], squares.reshape(len(owners), -1).sum(1)[owners >= 0])
+        scores[group.name] = total.sqrt()
+    return scores
+
+
+def _owners(groups: Groups, axis: Axis, group: Group) -> list[int]:
+    """For each position of an axis the unit of ``group`` that it belongs to, or -1."""
+    owners = [-1] * axis.size
+    for unit in range(group.size):
+        with_unit = groups.kept_index(axis, {group.name: [unit]})
+        others = groups.kept_index(axis, {group.name: []})
+        for position in set(with_unit) - set(others):
+            owners[position] = unit
+    return owners
+
+
+def random_projection(outputs: Any, generator: torch.Generator) -> Tensor:
+    """Outputs times random signs, summed: the squared gradient of this is what a mean square error feels."""
+    leaves = [x for x in torch.utils._pytree.tree_leaves(outputs) if isinstance(x, Tensor) and x.is_floating_point()]
+    signs = [torch.randint(0, 2, x.shape, generator=generator).to(x) * 2 - 1 for x in leaves]
+    return torch.stack([(x * sign).sum() / x.numel() ** 0.5 for x, sign in zip(leaves, signs, strict=True)]).sum()

@@ -1,0 +1,131 @@
+"""The cost: against torch's own counter, against textbook formulas, and as a function that can be differentiated."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from samples import layers
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from shrinkspeech.capturing import Captured, capture
+from shrinkspeech.cost import DifferentiableCost, Polynomial, count, flops
+from shrinkspeech.labelling import label
+from shrinkspeech.slicing import slice as slice_graph
+
+REFEREED = {sample.name: sample for sample in layers.SAMPLES if sample.name in ("wavenet", "tasnet", "conformer", "residual")}
+
+
+@pytest.mark.parametrize("name", REFEREED)
+def test_whole_models_against_torch(name: str) -> None:
+    model, inputs = REFEREED[name].model().eval(), REFEREED[name].inputs()
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(*inputs)
+    assert flops(capture(model, inputs)) * len(inputs[0]) == counter.get_total_flops() > 0
+
+
+def test_a_convolution_by_hand() -> None:
+    captured = capture(nn.Conv1d(3, 8, 5), (torch.randn(2, 3, 24),))
+    assert flops(captured) == 2 * 3 * 8 * 5 * 20
+
+
+def test_a_strided_transposed_convolution_by_hand() -> None:
+    """Every input position meets the whole kernel, however long the output is."""
+    captured = capture(nn.ConvTranspose1d(3, 8, 5, stride=4), (torch.randn(2, 3, 24),))
+    assert flops(captured) == 2 * 3 * 8 * 5 * 24
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+@pytest.mark.parametrize("both", [False, True])
+def test_recurrent_layers_by_formula(kind: type[nn.RNNBase], gates: int, both: bool) -> None:
+    """2 · gates · H · (I + H) a step, for each direction."""
+    steps, inputs, hidden = 7, 6, 5
+    captured = capture(kind(inputs, hidden, bidirectional=both, batch_first=True), (torch.randn(2, steps, inputs),))
+    assert flops(captured) == steps * 2 * gates * hidden * (inputs + hidden) * (2 if both else 1)
+
+
+def test_a_projected_lstm_by_formula() -> None:
+    captured = capture(nn.LSTM(6, 5, proj_size=3, batch_first=True), (torch.randn(2, 7, 6),))
+    assert flops(captured) == 7 * 2 * (4 * 5 * (6 + 3) + 5 * 3)
+
+
+def test_attention_by_formula() -> None:
+    """Four projections and two products of T × T × D for all heads together."""
+    time, width = 7, 12
+    model = nn.MultiheadAttention(width, 3, batch_first=True)
+
+    class SelfAttention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x, x, x, need_weights=False)[0]
+
+    captured = capture(SelfAttention(), (torch.randn(2, time, width),))
+    assert flops(captured) == 2 * (4 * time * width * width + 2 * time * time * width)
+
+
+def test_norms_and_activations_stand_apart() -> None:
+    model = nn.Sequential(nn.Conv1d(3, 8, 1), nn.BatchNorm1d(8), nn.ReLU(), nn.Conv1d(8, 2, 1))
+    captured = capture(model, (torch.randn(2, 3, 10),))
+    cost = count(captured, label(captured))
+    assert cost.original == 2 * 10 * (3 * 8 + 8 * 2)
+    assert len(cost.extra) == 1
+
+
+def test_seconds_of_audio_divide() -> None:
+    captured = capture(nn.Conv1d(3, 8, 5), (torch.randn(2, 3, 24),))
+    assert flops(captured, seconds=0.25) == 4 * flops(captured)
+
+
+@pytest.fixture(scope="module")
+def conformer() -> Captured:
+    torch.manual_seed(0)
+    return capture(REFEREED["conformer"].model(), REFEREED["conformer"].inputs())
+
+
+def test_the_cost_of_each_width_is_that_of_the_sliced_graph(conformer: Captured) -> None:
+    groups = label(conformer)
+    cost = count(conformer, groups)
+    for group in groups.shrinkable:
+        for width in {1, group.size // 2}:
+            assert cost.at({group.name: width}) == flops(slice_graph(conformer, groups, {group.name: width})) < cost.original
+
+
+def test_the_differentiable_cost_is_exact_at_integers(conformer: Captured) -> None:
+    groups = label(conformer)
+    cost = count(conformer, groups)
+    names = [group.name for group in groups.shrinkable]
+    widths = {group.name: max(1, group.size // 3) for group in groups.shrinkable}
+    value = DifferentiableCost(cost, names)(torch.tensor([float(widths[name]) for name in names]))
+    assert float(value) == cost.at(widths)
+
+
+def test_the_gradient_is_that_of_finite_differences(conformer: Captured) -> None:
+    groups = label(conformer)
+    names = [group.name for group in groups.shrinkable]
+    function = DifferentiableCost(count(conformer, groups), names)
+    widths = torch.tensor([0.37 * group.size + 0.5 for group in groups.shrinkable], dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(function(widths), widths)
+    for i, step in enumerate(torch.eye(len(names), dtype=torch.float64) * 1e-4):
+        slope = float(function(widths.detach() + step) - function(widths.detach() - step)) / 2e-4
+        assert float(gradient[i]) == pytest.approx(slope, rel=1e-6)
+        assert float(gradient[i]) > 0
+
+
+def test_shares_of_groups(conformer: Captured) -> None:
+    """A group's share is what it takes part in; nothing outside a group can be saved."""
+    groups = label(conformer)
+    cost = count(conformer, groups)
+    for group in groups.shrinkable:
+        assert 0 < cost.share(group.name) <= cost.shrinkable_share <= 1
+    least = cost.at({group.name: 0 for group in groups.shrinkable})
+    assert cost.shrinkable_share == pytest.approx(1 - least / cost.original)
+
+
+def test_polynomials_multiply_out() -> None:
+    a, b = Polynomial({("x",): 2.0, (): 1.0}), Polynomial({("x",): 1.0, ("y",): 3.0})
+    assert dict((a * b).terms) == {("x", "x"): 2.0, ("x", "y"): 6.0, ("x",): 1.0, ("y",): 3.0}
+    assert (a * b + a).at({"x": 2.0, "y": 5.0}) == 5.0 * 17.0 + 5.0
