@@ -30,7 +30,9 @@ class Budget:
         """
         amount = self.value * original if self.relative else self.value
         if amount > original * (1 + 1e-9):
-            raise BudgetError(f"the target {self.text} is above the original's {human(original)}: nothing has to shrink")
+            raise BudgetError(
+                f"the target {self.text} is above the original's {human(original)}: nothing has to shrink"
+            )
         return amount
 
 
@@ -102,7 +104,9 @@ def space(groups: Groups, cost: Polynomial, full: Mapping[str, int], round_to: i
     """
     names = [group.name for group in groups.shrinkable]
     step = {name: round_to if groups[name].size > round_to else 1 for name in names}
-    lowest = {name: min(groups[name].size, math.ceil(groups[name].min_width / step[name]) * step[name]) for name in names}
+    lowest = {
+        name: min(groups[name].size, math.ceil(groups[name].min_width / step[name]) * step[name]) for name in names
+    }
     return Space(cost, {name: full[name] for name in names}, lowest, step)
 
 
@@ -110,7 +114,7 @@ def uniform(choice: Space, target: float) -> dict[str, int]:
     """The same share of every group, as large as the budget allows."""
 
     def widths(share: float) -> dict[str, int]:
-        return {name: choice.snap(name, share * size) for name, size in choice.full.items()}
+        return {name: choice.snap(name, max(share * size, choice.step[name])) for name, size in choice.full.items()}
 
     low, high = 0.0, 1.0
     for _ in range(40):
@@ -138,7 +142,8 @@ def shifted(logs: Mapping[str, float], choice: Space, target: float) -> dict[str
 
     def widths(shift: float) -> dict[str, float]:
         return {
-            name: min(max(math.exp(value + shift), choice.lowest[name]), choice.full[name]) for name, value in logs.items()
+            name: min(max(math.exp(value + shift), choice.lowest[name]), choice.full[name])
+            for name, value in logs.items()
         }
 
     low, high = -12.0, 12.0
@@ -173,7 +178,7 @@ def _spend(widths: dict[str, int], real: Mapping[str, float], choice: Space, tar
         fits = [name for name, width in larger.items() if choice.at({**widths, name: width}) <= target]
         if not fits:
             return
-        name = max(fits, key=lambda n: real[n] / widths[n])
+        name = max(fits, key=lambda n: real[n] / max(widths[n], 0.5))
         widths[name] = larger[name]
 
 

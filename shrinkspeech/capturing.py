@@ -51,9 +51,9 @@ class Captured:
 
     @property
     def batch(self) -> int:
-        """Size of the first dimension of the first input where it is dynamic, else 1."""
-        first = next((x for x in self.example_inputs if isinstance(x, Tensor)), None)
-        return int(first.shape[0]) if first is not None and self.dynamic and 0 in self.dynamic[0] else 1
+        """Items in the example batch: inputs are batch first, so the first dimension of the first input that has several."""
+        tensors = [x for x in pytree.tree_leaves(self.example_inputs) if isinstance(x, Tensor) and x.dim() > 1]
+        return int(tensors[0].shape[0]) if tensors else 1
 
     def module(self) -> TrainableGraph:
         """A trainable copy: its ``train()`` and ``eval()`` work; parameters are not shared."""
@@ -127,7 +127,7 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
     if example_inputs is None:
         raise CaptureError("a module needs example inputs: pass one tensor for each of its inputs")
     inputs = tuple(example_inputs)
-    module = copy.deepcopy(model).cpu().eval()
+    module = copied(model).cpu().eval()
     fold_parametrisations(module)
     doubled = _double_batch(inputs)
     failures: list[str] = []
@@ -155,6 +155,12 @@ def _settled(captured: Captured, module: nn.Module, strict: bool) -> Captured:
     except Exception:  # noqa: BLE001 (the first capture is good, only less plain)
         return captured
     return replace(again, notes=captured.notes) if again.dynamic == captured.dynamic else captured
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy, also of a model that holds computed tensors (the old ``weight_norm`` keeps its weight as one)."""
+    computed = [x for child in model.modules() for x in vars(child).values() if isinstance(x, Tensor) and not x.is_leaf]
+    return copy.deepcopy(model, {id(x): x.detach().clone() for x in computed})
 
 
 def _route_notes(strict: bool, every: bool | None) -> tuple[str, ...]:
@@ -363,18 +369,22 @@ def _extent(captured: Captured, index: int, dim: int) -> int:
 
 
 def _compare(captured: Captured, reference: nn.Module, inputs: tuple[Any, ...]) -> str:
-    """Why another size is not possible; empty where graph and model agree."""
+    """Why another size is not possible; empty where graph and model agree (also where both draw the same noise)."""
     try:
-        with torch.no_grad():
-            wanted = reference(*copy.deepcopy(inputs))
+        wanted = _seeded(reference, inputs)
     except Exception:  # noqa: BLE001 (the user's model may refuse a size for its own reasons)
         return "the model runs at no other size tried"
     try:
-        with torch.no_grad():
-            worst = max_difference(captured.graph_module(*copy.deepcopy(inputs)), wanted)
+        worst = max_difference(_seeded(captured.graph_module, inputs), wanted)
     except Exception as error:  # noqa: BLE001 (a size that the capture fixed in silence)
         return f"the captured graph fails at another ({type(error).__name__})"
     return "" if worst <= 1e-4 else f"the captured graph differs at another (by {worst:.1e})"
+
+
+def _seeded(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return module(*copy.deepcopy(inputs))
 
 
 def attribute(module: nn.Module, path: str) -> Any:

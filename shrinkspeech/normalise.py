@@ -27,9 +27,14 @@ def normalise(graph_module: fx.GraphModule) -> None:
     merge_attributes(graph_module)
     name_sizes(graph_module)
     split_recurrent(graph_module)
-    graph_module.graph.eliminate_dead_code()
+    remove_dead(graph_module.graph)
     graph_module.graph.lint()
     graph_module.recompile()
+
+
+def remove_dead(graph: fx.Graph) -> None:
+    """Remove what nobody reads; attention and dropout draw random numbers, which keeps nothing alive here."""
+    graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or mutates(node))
 
 
 ASSERTIONS = (aten._assert_tensor_metadata.default, aten._assert_async.msg, aten._assert_scalar.default)
@@ -40,7 +45,7 @@ def drop_guards(graph_module: fx.GraphModule) -> None:
     graph = graph_module.graph
     for node in reversed(list(graph.nodes)):
         guard = node.op == "call_module" and node.target == "_guards_fn"
-        if guard or node.op == "call_function" and node.target in ASSERTIONS:
+        if guard or (node.op == "call_function" and node.target in ASSERTIONS):
             graph.erase_node(node)
     if hasattr(graph_module, "_guards_fn"):
         delattr(graph_module, "_guards_fn")
@@ -71,8 +76,10 @@ def _replace_results(graph: fx.Graph, node: fx.Node, results: Any) -> None:
     graph.erase_node(node)
 
 
-SOMETIMES_RETURNS_INPUT = frozenset("dropout feature_dropout alpha_dropout feature_alpha_dropout type_as atleast_1d".split())
-"""Operators that return their input itself in eval mode, though their schema does not say so."""
+SOMETIMES_RETURNS_INPUT = frozenset(
+    {"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "type_as", "atleast_1d"}
+)
+"""Operators that may return their input itself (dropout in eval mode), though their schema does not say so."""
 
 
 def use_pure_forms(graph_module: fx.GraphModule) -> None:
@@ -84,7 +91,7 @@ def use_pure_forms(graph_module: fx.GraphModule) -> None:
     memory: dict[fx.Node, fx.Node] = {}
     seen: dict[fx.Node, int] = {}
     for node, place in order.items():
-        owner = memory[node.args[0]] if _aliases(node) else node  # type: ignore[index]
+        owner = memory[node.args[0]] if _aliases(node) else node
         pure = _pure_form(node)
         if pure is not None and owner.op == "call_function" and seen[owner] <= place:
             node.target, owner = pure, node
@@ -99,26 +106,33 @@ def _aliases(node: fx.Node) -> bool:
         return False
     schema = getattr(node.target, "_schema", None)
     shares = schema is not None and any(result.alias_info is not None for result in schema.returns)
-    return node.target is operator.getitem or shares or getattr(node.target, "_opname", "") in SOMETIMES_RETURNS_INPUT
+    return node.target is operator.getitem or shares or _name(node) in SOMETIMES_RETURNS_INPUT
 
 
 def mutates(node: fx.Node) -> bool:
     """Whether the node changes its first argument in place."""
     schema = getattr(node.target, "_schema", None)
-    return bool(schema and schema.is_mutable and node.target._opname.endswith("_"))
+    return bool(schema and schema.is_mutable and _name(node).endswith("_"))
 
 
-COMPARISONS = frozenset("eq_ ne_ lt_ le_ gt_ ge_ logical_and_ logical_or_ logical_xor_ logical_not_".split())
+def _name(node: fx.Node) -> str:
+    """The operator's name without its overload: ``relu_``."""
+    return str(getattr(node.target, "_opname", ""))
+
+
+COMPARISONS = frozenset(
+    {"eq_", "ne_", "lt_", "le_", "gt_", "ge_", "logical_and_", "logical_or_", "logical_xor_", "logical_not_"}
+)
 """In place they keep the number type of their target, their pure forms return truth values."""
 
 
 def _pure_form(node: fx.Node) -> Any:
     if node.op != "call_function" or not mutates(node) or not isinstance(node.args[0], fx.Node):
         return None
-    if node.target._opname in COMPARISONS or _promotes(node):
+    if _name(node) in COMPARISONS or _promotes(node):
         return None
-    packet = getattr(aten, node.target._opname[:-1], None)
-    return getattr(packet, node.target._overloadname, None) if packet is not None else None
+    packet = getattr(aten, _name(node)[:-1], None)
+    return getattr(packet, getattr(node.target, "_overloadname", ""), None) if packet is not None else None
 
 
 def _promotes(node: fx.Node) -> bool:
@@ -176,6 +190,8 @@ class _Splitter:
     def __init__(self, graph: fx.Graph, node: fx.Node) -> None:
         self.graph, self.node = graph, node
         arguments: Any = node.args
+        states: Any
+        params: Any
         _, states, params, self.biases, self.layers, self.dropout, self.train, both, self.batch_first = arguments
         self.params, self.directions = list(params), 2 if both else 1
         self.states = list(states) if isinstance(states, list | tuple) else [states]
@@ -217,7 +233,9 @@ class _Splitter:
         states = [self.state(state, index) for state in self.states]
         source = self.call(aten.flip.default, x, [time]) if backwards else x
         given = states if self.several else states[0]
-        fused = self.call(self.node.target, source, given, params, self.biases, 1, 0.0, self.train, False, self.batch_first)
+        fused = self.call(
+            self.node.target, source, given, params, self.biases, 1, 0.0, self.train, False, self.batch_first
+        )
         out = self.call(operator.getitem, fused, 0)
         finals = [self.call(operator.getitem, fused, 1 + i) for i in range(len(states))]
         return (self.call(aten.flip.default, out, [time]) if backwards else out), finals
@@ -225,5 +243,6 @@ class _Splitter:
     def state(self, state: fx.Node, index: int) -> fx.Node:
         """The initial state of one layer: zeros are made anew, anything else is sliced."""
         if state.target is aten.zeros.default:
-            return self.call(aten.zeros.default, [1, *list(state.args[0])[1:]], **dict(state.kwargs))
+            sizes: Any = state.args[0]
+            return self.call(aten.zeros.default, [1, *sizes[1:]], **dict(state.kwargs))
         return self.call(aten.slice.Tensor, state, 0, index, index + 1)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from shrinkspeech.capturing import Captured, attribute, set_attribute
+from shrinkspeech.depth import remove_branches
 from shrinkspeech.errors import SliceError
 from shrinkspeech.groups import Groups
 from shrinkspeech.rules.registry import Literal
@@ -39,6 +40,7 @@ def slice(captured: Captured, groups: Groups, widths: Mapping[str, int | Sequenc
             _rewrite(node, literal, groups, kept)
         if node.op != "placeholder":
             node.meta.pop("val", None)
+    remove_branches(module, captured, groups, kept)
     module.recompile()
     sliced = replace(captured, graph_module=module)
     return _checked(sliced, groups, {name: len(units) for name, units in kept.items()})
@@ -51,7 +53,8 @@ def _units(groups: Groups, name: str, value: int | Sequence[int]) -> list[int]:
     units = list(range(value)) if isinstance(value, int) else sorted(value)
     if units != list(range(group.size)) and group.frozen:
         raise SliceError(f"group '{name}' may not shrink: {group.frozen}")
-    if not units or units[0] < 0 or units[-1] >= group.size or len(set(units)) != len(units):
+    wrong = units and (units[0] < 0 or units[-1] >= group.size or len(set(units)) != len(units))
+    if wrong or len(units) < min(group.min_width, 1):
         raise SliceError(f"group '{name}' has units 0 to {group.size - 1}; at least one of them must be kept, each once")
     return units
 
@@ -135,7 +138,7 @@ class _Checker(fx.Interpreter):
         return result
 
     def _compare(self, n: fx.Node, found: tuple[tuple[int, ...], ...]) -> None:
-        if n.op == "output" or not found:
+        if n.op == "output" or not found or n.name not in self.groups.axes:
             return
         promised = tuple(tuple(self.groups.size_of(axis, self.widths) for axis in axes) for axes in self.groups.axes[n.name])
         if promised != found:

@@ -69,7 +69,13 @@ Only = Annotated[
     typer.Option(metavar="GLOB", help="Shrink these modules or groups alone.", rich_help_panel=_GROUPS),
 ]
 MinWidth = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Units that every group keeps at least.", rich_help_panel=_GROUPS)
+    int,
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="Units that every group keeps at least; with 0 residual branches may vanish.",
+        rich_help_panel=_GROUPS,
+    ),
 ]
 
 
@@ -113,6 +119,7 @@ class Source:
 
     def load(self, recipe: Recipe | None = None) -> Loaded:
         """Capture and label the model."""
+        from shrinkspeech.depth import allow_empty, removable
         from shrinkspeech.examples import seconds_of
         from shrinkspeech.labelling import label
 
@@ -122,7 +129,10 @@ class Source:
         exclude, only = self.exclude or (), self.only or ()
         _known(groups, "--exclude", exclude)
         _known(groups, "--only", only)
-        return Loaded(captured, groups.restrict(only=only, exclude=exclude, min_width=self.min_width), seconds)
+        groups = groups.restrict(only=only, exclude=exclude, min_width=self.min_width)
+        if self.min_width == 0:
+            groups = allow_empty(groups, removable(captured, groups))
+        return Loaded(captured, groups, seconds)
 
 
 def _example_of(recipe: Recipe) -> tuple[Any, ...]:

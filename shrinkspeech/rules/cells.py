@@ -40,7 +40,8 @@ def cell(site: Site, gates: int, states: list[fx.Node]) -> Effect:
     site.unify(site.axes(w_hh)[1], hidden)
     site.unify(site.axes(w_ih)[1], inputs)
     for state in states:
-        site.unify(site.axes(state)[-1], hidden)
+        for axis, matching in zip(site.axes(state), (*batch, hidden), strict=True):
+            site.unify(axis, matching)
     out: Axes = (*batch, hidden)
     bias = site.arg(4, "b_ih")
     folds = (Fold(x, None, len(batch), inputs, w_ih, 1, bias if isinstance(bias, fx.Node) else None),)

@@ -15,6 +15,7 @@ from torch import fx
 
 from shrinkspeech.axes import Axes, Axis, Fixed, product
 from shrinkspeech.rules.registry import Effect, Fold, Literal, Read, Site, Term, rule
+from shrinkspeech.rules.windows import each, slid
 
 aten = torch.ops.aten
 
@@ -154,10 +155,10 @@ def conv(site: Site) -> Effect:
     group = site.unifier.fresh(count)
     site.unify(channels, product(group, w_in))
     site.unify(w_out, product(group, site.unifier.fresh(w_out.size // count)))
-    freeze_spatial(site, spatial)
     if isinstance(bias, fx.Node):
         site.unify(site.axes(bias)[0], w_out)
-    positions = site.fixed(site.shape()[len(site.shape()) - len(spatial) :])
+    taps, rank = [tap.size for tap in kernel], len(spatial)
+    positions = slid(site, spatial, taps, each(site.arg(3, "stride"), rank, 1), each(site.arg(4, "padding"), rank, 0))
     return Effect(
         outputs=((*batch, w_out, *positions),),
         reads=grouped_read(x, len(batch), group, w_in),

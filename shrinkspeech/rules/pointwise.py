@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+
 from shrinkspeech.axes import Axis, Fixed
 from shrinkspeech.rules.registry import Effect, Literal, Site, rule
 
@@ -20,7 +21,7 @@ POINTWISE = """
     floor ceil round trunc frac sgn angle logit clamp_min clamp_max clamp
     isnan isinf isfinite logical_not bitwise_not nan_to_num positive rad2deg deg2rad
     clone contiguous detach alias lift_fresh_copy dropout feature_dropout alpha_dropout feature_alpha_dropout bernoulli
-    zeros_like ones_like full_like empty_like rand_like randn_like threshold softshrink hardshrink tanhshrink
+    fill zero zeros_like ones_like full_like empty_like rand_like randn_like threshold softshrink hardshrink tanhshrink
     _to_copy __and__ __or__ __xor__ conj _conj resolve_conj resolve_neg real imag
     add sub mul div rsub pow maximum minimum fmax fmin atan2 remainder fmod floor_divide true_divide multiply subtract
     eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor where masked_fill lerp
@@ -55,7 +56,7 @@ def align(site: Site, operands: list[Any]) -> tuple[Axis, ...]:
         axes = site.axes(operand)
         for offset, axis in enumerate(axes, start=rank - len(axes)):
             known = site.unifier.resolve(result[offset])
-            if known.size == 1 and axis.size != 1 or known == Fixed(1):
+            if known == Fixed(1) or (known.size == 1 and axis.size != 1):
                 result[offset] = axis
             elif axis.size != 1 or known.size == 1:
                 site.unify(known, axis)
@@ -129,7 +130,9 @@ def created(site: Site, position: int, name: str) -> Effect:
         for size, extent in zip(sizes, site.shape(), strict=True)
     )
     literals = tuple(
-        Literal((*path, i), axis) for i, (size, axis) in enumerate(zip(sizes, axes, strict=True)) if isinstance(size, int)
+        Literal((*path, i), axis)
+        for i, (size, axis) in enumerate(zip(sizes, axes, strict=True))
+        if isinstance(size, int)
     )
     return Effect(outputs=(axes,), literals=literals)
 

@@ -52,8 +52,12 @@ def layer(site: Site, gates: int, states: list[Any]) -> tuple[Axes, Axis, tuple[
         site.unify(site.axes(weight)[0], product(Fixed(gates), hidden))
     site.unify(site.axes(w_hh)[1], hidden)
     site.unify(site.axes(w_ih)[1], axes[-1])
+    batch = (axes[0 if site.arg(8) else 1],) if len(axes) > 2 else ()
     for state in states:
-        site.unify(site.axes(state)[-1], hidden)
+        *several, width = site.axes(state)
+        site.unify(width, hidden)
+        for axis, items in zip(several[1:], batch, strict=True):
+            site.unify(axis, items)
     terms = (
         Term(2.0 * gates, (*axes[:-1], hidden, axes[-1])),
         Term(2.0 * gates, (*axes[:-1], hidden, hidden)),

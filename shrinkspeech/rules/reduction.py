@@ -12,6 +12,7 @@ from torch import fx
 from shrinkspeech.axes import Axes, Axis, Fixed, labels_of, product
 from shrinkspeech.rules import masked
 from shrinkspeech.rules.registry import Effect, Literal, Masked, Read, Site, Term, rule
+from shrinkspeech.rules.windows import each, slid
 
 aten = torch.ops.aten
 
@@ -91,7 +92,7 @@ def spread(site: Site) -> Effect:
     """Variance and deviation, biased or not."""
     target = site.node.target
     if target in (aten.var.correction, aten.std.correction):
-        correction = site.node.kwargs.get("correction", 1)
+        correction: Any = site.node.kwargs.get("correction", 1)
     else:
         correction = int(site.arg(2, "unbiased", True))
     keepdim = bool(site.node.kwargs.get("keepdim", site.arg(3, "keepdim", False)))
@@ -232,12 +233,19 @@ POOLS = (
 )
 
 
+WINDOWS = (aten.avg_pool1d.default, aten.avg_pool2d.default, aten.max_pool1d.default, aten.max_pool2d.default)
+
+
 @rule(*POOLS)
 def pool(site: Site) -> Effect:
     """Pooling and resampling keep channels apart; the spatial axes are slid over."""
     axes = site.axes(site.arg(0))
     spatial = 2 if "2d" in str(site.node.target) else 1
     lead = len(axes) - spatial
+    if site.node.target in WINDOWS:
+        kernel = each(site.arg(1, "kernel_size"), spatial, 1)
+        stride = each(site.arg(2, "stride") or kernel, spatial, 1)
+        return Effect(outputs=((*axes[:lead], *slid(site, axes[lead:], kernel, stride, each(site.arg(3, "padding"), spatial, 0))),))
     for axis in axes[lead:]:
         site.freeze(axis, f"{site.node.target} slides over it")
     return Effect(outputs=tuple((*axes[:lead], *site.fixed(shape[lead:])) for shape in site.shapes()))

@@ -163,7 +163,9 @@ def split_with_sizes(site: Site) -> Effect:
     axes = site.axes(x)
     plain = [site.number(size) for size in sizes]
     parts = site.unifier.cut(axes[dim], plain, f"{site.node.target} parts it")
-    literals = tuple(Literal((1, i), part) for i, (part, size) in enumerate(zip(parts, sizes, strict=True)) if isinstance(size, int))
+    literals = tuple(
+        Literal((1, i), part) for i, (part, size) in enumerate(zip(parts, sizes, strict=True)) if isinstance(size, int)
+    )
     return Effect(outputs=tuple((*axes[:dim], part, *axes[dim + 1 :]) for part in parts), literals=literals)
 
 
@@ -216,7 +218,7 @@ def slice_(site: Site) -> Effect:
         return Effect(outputs=(tuple(axes),), literals=whole(site, axis))
     start = site.number(site.arg(2, "start")) or 0
     start = max(0, start + size if start < 0 else start)
-    if site.node.target is aten.slice.Tensor and site.arg(4, "step", 1) != 1 or not literal_ends(site):
+    if (site.node.target is aten.slice.Tensor and site.arg(4, "step", 1) != 1) or not literal_ends(site):
         site.freeze(axis, f"{site.node.target} takes a part that cannot be followed")
         axes[dim] = Fixed(out)
         return Effect(outputs=(tuple(axes),))
@@ -251,7 +253,11 @@ def expand(site: Site) -> Effect:
     for i, extent in enumerate(site.shape()):
         old = source[i - lead] if i >= lead else Fixed(1)
         grown = old.size == 1 and extent != 1
-        axes.append((site.unifier.fresh(extent) if isinstance(sizes[i], int) else site.sized(sizes[i], extent)) if grown else old)
+        axes.append(
+            (site.unifier.fresh(extent) if isinstance(sizes[i], int) else site.sized(sizes[i], extent))
+            if grown
+            else old
+        )
     literals = [
         Literal((1, i), axis)
         for i, (axis, size) in enumerate(zip(axes, sizes, strict=True))
