@@ -54,9 +54,10 @@ def parse_budget(text: str | float) -> Budget:
 
 def human(amount: float) -> str:
     """``24.4M``: three significant digits and a unit."""
+    amount = float(f"{amount:.3g}")
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if amount >= size:
-            return f"{amount / size:.3g}{unit}" if amount < 999.5 * size else f"{amount / size:.0f}{unit}"
+            return f"{amount / size:.3g}{unit}"
     return f"{amount:.3g}"
 
 

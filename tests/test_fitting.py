@@ -1,0 +1,205 @@
+"""The fit on tiny models: budget, seeds, what a fold gains, what is saved, what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import shrinkspeech
+from shrinkspeech.capturing import Captured
+from shrinkspeech.compare import max_difference
+from shrinkspeech.errors import RecipeError
+from shrinkspeech.fitting import Progress, Settings
+from shrinkspeech.folding import fold
+from shrinkspeech.recipe import load_recipe
+from shrinkspeech.scoring import magnitude
+
+SECONDS = 0.5
+
+
+class Detector(nn.Module):
+    """Features ``[B, 12, T]`` → logits ``[B, T]``: two convolutions, a GRU of two layers, a linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(
+            nn.Conv1d(12, 24, 3, padding=1), nn.BatchNorm1d(24), nn.ReLU(), nn.Conv1d(24, 32, 3, padding=1), nn.ReLU()
+        )
+        self.gru = nn.GRU(32, 24, num_layers=2, batch_first=True)
+        self.head = nn.Linear(24, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.gru(self.convs(x).transpose(1, 2))[0]).squeeze(-1)
+
+
+def batch(seed: int) -> tuple[Tensor, Tensor]:
+    """Noise, with a tone in channel 3 where the target is 1: ([16, 12, 30], [16, 30])."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(16, 12, 30, generator=generator)
+    target = (torch.rand(16, 6, generator=generator) < 0.5).float().repeat_interleave(5, 1)
+    x[:, 3] += 1.5 * target
+    return x, target
+
+
+def train_batches() -> Iterator[tuple[Tensor, Tensor]]:
+    for seed in range(10_000):
+        yield batch(seed)
+
+
+def loss(outputs: Tensor, item: tuple[Tensor, Tensor]) -> Tensor:
+    return nn.functional.binary_cross_entropy_with_logits(outputs, item[1])
+
+
+def evaluate(model: nn.Module) -> dict[str, float]:
+    with torch.no_grad():
+        return {"loss": float(loss(model(batch(99_999)[0]), batch(99_999)))}
+
+
+RECIPE = SimpleNamespace(train_batches=train_batches, loss=loss, evaluate=evaluate)
+
+
+@pytest.fixture(scope="module")
+def captured() -> Captured:
+    torch.manual_seed(0)
+    model = Detector()
+    optimiser = torch.optim.Adam(model.parameters(), 5e-3)
+    for seed in range(60):
+        optimiser.zero_grad()
+        loss(model(batch(20_000 + seed)[0]), batch(20_000 + seed)).backward()
+        optimiser.step()
+    return shrinkspeech.capture(model.eval(), (torch.randn(2, 12, 50),))
+
+
+def run(captured: Captured, target: str = "30%", **options: Any) -> Any:
+    options = {"steps": 20, "seconds": SECONDS, **options}
+    return shrinkspeech.fit(captured, RECIPE, target, **options)
+
+
+@pytest.fixture(scope="module")
+def fitted(captured: Captured) -> Any:
+    return run(captured, "30%", steps=40)
+
+
+def test_the_budget_is_met_and_the_recurrent_layers_are_narrower(captured: Captured, fitted: Any) -> None:
+    report = fitted.report
+    original = shrinkspeech.flops(captured, seconds=SECONDS)
+    assert report.original_flops == pytest.approx(original)
+    assert 0.98 * 0.3 * original <= report.flops <= 0.3 * original
+    assert shrinkspeech.flops(fitted.captured, seconds=SECONDS) == pytest.approx(report.flops)
+    widths = {name: width for name, width in fitted.widths.items() if name.startswith("gru")}
+    assert len(widths) == 2
+    assert all(width < 24 for width in widths.values())
+    assert report.params == sum(p.numel() for p in fitted.captured.graph_module.parameters()) < report.original_params
+    assert report.metrics_after["loss"] < 1.5 * report.metrics_before["loss"]
+
+
+def test_a_seed_makes_it_reproducible(captured: Captured) -> None:
+    first, second, other = (run(captured, seed=seed) for seed in (3, 3, 4))
+    x = batch(1)[0]
+    assert first.widths == second.widths
+    assert torch.equal(first.captured.graph_module(x), second.captured.graph_module(x))
+    assert not torch.equal(first.captured.graph_module(x), other.captured.graph_module(x))
+
+
+def test_the_original_is_left_as_it_was(captured: Captured) -> None:
+    before = {name: tensor.clone() for name, tensor in captured.parameters().items()}
+    run(captured, steps=6)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in captured.parameters().items())
+
+
+def test_progress_tells_every_step(captured: Captured) -> None:
+    seen: list[Progress] = []
+    result = run(captured, steps=20, on_progress=seen.append)
+    assert [item.step for item in seen] == list(range(1, 21))
+    assert [item.stage for item in seen] == ["gate"] * 8 + ["tune"] * 12
+    assert seen[0].flops > seen[7].flops
+    assert seen[7].flops == pytest.approx(result.report.target_flops, rel=1e-6)
+    assert seen[-1].flops == pytest.approx(result.report.flops)
+
+
+def test_round_to(captured: Captured) -> None:
+    result = run(captured, "40%", round_to=4)
+    assert all(width % 4 == 0 for width in result.widths.values())
+    assert result.report.flops <= result.report.target_flops
+
+
+def test_what_is_excluded_stays_whole(captured: Captured) -> None:
+    groups = shrinkspeech.label(captured).restrict(exclude=["gru*"])
+    result = run(captured, "75%", groups=groups)
+    assert not any(name.startswith("gru") for name in result.widths)
+    assert result.captured.graph_module.get_parameter("gru.weight_hh_l0").shape == (72, 24)
+
+
+def test_without_a_loss_the_original_is_distilled(captured: Captured) -> None:
+    audio = SimpleNamespace(train_batches=lambda: (batch(seed)[0] for seed in range(10_000)), loss=loss)
+    unlabelled = replace(load_recipe(audio), loss=None)
+    result = shrinkspeech.fit(captured, unlabelled, "30%", steps=60, seconds=SECONDS)
+    x = batch(5)[0]
+    uniform = shrinkspeech.fit(
+        captured, unlabelled, "30%", steps=0, seconds=SECONDS, settings=Settings(fold=False, score="magnitude")
+    )
+    with torch.no_grad():
+        wanted = captured.graph_module(x)
+        error, untrained = (
+            float((item.captured.graph_module(x) - wanted).square().mean()) for item in (result, uniform)
+        )
+    assert error < 0.5 * untrained
+
+
+def test_saved_run(fitted: Any, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "run")
+    x = batch(7)[0]
+    program = torch.export.load(tmp_path / "run" / "model.pt2").module()
+    assert max_difference(program(x), fitted.captured.graph_module(x)) <= 1e-6
+    weights = load_file(tmp_path / "run" / "model.safetensors")
+    assert {weights[f"gru.weight_hh_l{layer}"].shape[1] for layer in (0, 1)} == {
+        width for name, width in fitted.widths.items() if name.startswith("gru")
+    }
+    assert torch.equal(weights["head.weight"], fitted.captured.graph_module.get_parameter("head.weight"))
+    widths = json.loads((tmp_path / "run" / "widths.json").read_text())
+    assert {name: item["width"] for name, item in widths.items()} == dict(fitted.widths)
+    assert all(len(item["units"]) == item["width"] == len(set(item["units"])) for item in widths.values())
+
+
+def test_folding_takes_away_much_of_the_error(captured: Captured) -> None:
+    """Without training: keep half of every group by magnitude, with and without folding the rest into it."""
+    groups = shrinkspeech.label(captured)
+    scores = magnitude(captured, groups)
+    kept = {name: sorted(score.argsort(descending=True)[: len(score) // 2].tolist()) for name, score in scores.items()}
+    inputs = [(batch(seed)[0],) for seed in range(4)]
+    x = batch(50)[0]
+    wanted = captured.graph_module(x).detach()
+
+    @torch.no_grad()
+    def error(source: Captured) -> float:
+        return float((shrinkspeech.slice(source, groups, kept).graph_module(x) - wanted).square().mean())
+
+    assert error(fold(captured, groups, kept, inputs)) < 0.6 * error(captured)
+
+
+def test_folding_nothing_changes_nothing(captured: Captured) -> None:
+    groups = shrinkspeech.label(captured)
+    folded = fold(captured, groups, {group.name: range(group.size) for group in groups.shrinkable}, [(batch(0)[0],)])
+    assert torch.equal(folded.graph_module(batch(1)[0]), captured.graph_module(batch(1)[0]))
+
+
+def test_a_loss_that_is_not_finite_is_refused(captured: Captured) -> None:
+    recipe = SimpleNamespace(train_batches=train_batches, loss=lambda outputs, item: outputs.mean() * float("nan"))
+    with pytest.raises(RecipeError, match="is nan at step 0"):
+        shrinkspeech.fit(captured, recipe, "50%", steps=4, seconds=SECONDS)
+
+
+def test_no_batches_is_refused(captured: Captured) -> None:
+    with pytest.raises(RecipeError, match="yields nothing"):
+        shrinkspeech.fit(
+            captured, SimpleNamespace(train_batches=lambda: [], loss=loss), "50%", steps=4, seconds=SECONDS
+        )
