@@ -26,7 +26,7 @@ from shrinkspeech.compare import max_difference
 from shrinkspeech.errors import CaptureError
 from shrinkspeech.files import replacing
 from shrinkspeech.modes import TrainableGraph, trainable
-from shrinkspeech.normalise import normalise
+from shrinkspeech.normalise import normalise, own_memory
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ class Captured:
         module = self.module()
         if for_onnx:
             recurrent.stand_in(module)
+            own_memory(module)
         spec = _spec(self.example_inputs, self.dynamic)
         with recurrent.tracing(), quiet():
             program = torch.export.export(module, self.example_inputs, dynamic_shapes=spec, strict=False)

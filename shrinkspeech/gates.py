@@ -18,6 +18,9 @@ from shrinkspeech.axes import Axis, evaluate
 from shrinkspeech.groups import Groups
 from shrinkspeech.rules.registry import Masked
 
+ROUNDING = 1e-6
+"""A width is stored as a share of the size; a whole width that comes back a hair above or below is whole."""
+
 SMALLEST_KEEP = 1e-4
 """Below this the square root's slope is not followed."""
 
@@ -43,7 +46,9 @@ class Widths(nn.Module):
         self.register_buffer("sizes", torch.tensor(sizes, dtype=torch.float64), persistent=False)
         lowest = torch.tensor([float(group.min_width) for group in groups.shrinkable], dtype=torch.float64)
         self.register_buffer("lowest", lowest, persistent=False)
-        self.register_buffer("ranks", torch.cat([torch.arange(size) for size in sizes] or [torch.zeros(0, dtype=torch.long)]))
+        self.register_buffer(
+            "ranks", torch.cat([torch.arange(size) for size in sizes] or [torch.zeros(0, dtype=torch.long)])
+        )
         self.offsets = [0, *torch.tensor(sizes or [0]).cumsum(0).tolist()]
         self.fractions = nn.Parameter(torch.ones(len(sizes), dtype=torch.float64))
         self.window = 1.0
@@ -104,7 +109,10 @@ class Widths(nn.Module):
             elif values[i] < float(self.sizes[i]):
                 size = self.offsets[i + 1] - self.offsets[i]
                 window = max(1.0, min(self.window, 2 * values[i], 2 * (size - values[i])))
-                self._keeps[name] = ((real[i] - self.rank(name) + (window - 1) / 2) / window).clamp(0, 1).float()
+                keep = ((real[i] - self.rank(name) + (window - 1) / 2) / window).clamp(0, 1)
+                self._keeps[name] = torch.where(
+                    keep < ROUNDING, 0.0, torch.where(keep > 1 - ROUNDING, 1.0, keep)
+                ).float()
 
     def keep(self, axis: Axis) -> Tensor | None:
         """The soft keep vector ``[size]`` of an axis; None where every unit is whole."""

@@ -67,7 +67,15 @@ class _Labeller:
         found = rule_for(node.target) if node.op == "call_function" else None
         effect = None
         if found is not None:
-            site = Site(node, self.unifier, self.axes.__getitem__, self._shapes, self.constants.__contains__, self._value)
+            site = Site(
+                node,
+                self.unifier,
+                self.axes.__getitem__,
+                self._shapes,
+                self.constants.__contains__,
+                self._value,
+                self.captured.where,
+            )
             effect = found(site)
             self._check(node, effect)
         else:
@@ -106,7 +114,9 @@ class _Labeller:
         for axes, shape in zip(effect.outputs, shapes, strict=True):
             if tuple(axis.size for axis in axes) != tuple(shape):
                 sizes = tuple(axis.size for axis in axes)
-                raise AssertionError(f"the rule of {node.target} says {sizes} for {node.name}, torch says {tuple(shape)}")
+                raise AssertionError(
+                    f"the rule of {node.target} says {sizes} for {node.name}, torch says {tuple(shape)}"
+                )
 
     def _collect(self) -> Groups:
         resolve = self._resolve_axes
@@ -141,7 +151,13 @@ class _Labeller:
             where.setdefault(found, held[0].parameter.rpartition(".")[0])
         names = _unique_names(where)
         return [
-            Group(names[found], found, self.unifier.frozen(found) or "", where.get(found, ""), tuple(carriers.get(found, ())))
+            Group(
+                names[found],
+                found,
+                self.unifier.frozen(found) or "",
+                where.get(found, ""),
+                tuple(carriers.get(found, ())),
+            )
             for found in names
         ]
 

@@ -26,6 +26,7 @@ def normalise(graph_module: fx.GraphModule) -> None:
     use_pure_forms(graph_module)
     merge_attributes(graph_module)
     name_sizes(graph_module)
+    loosen_views(graph_module)
     split_recurrent(graph_module)
     remove_dead(graph_module.graph)
     graph_module.graph.lint()
@@ -166,6 +167,29 @@ def name_sizes(graph_module: fx.GraphModule) -> None:
             node.args = (node.args[0], [dim for dim, size in enumerate(shape) if isinstance(size, int) and size == 1])
         elif node.target is aten.scaled_dot_product_attention.default and node.kwargs.get("scale") is None:
             node.kwargs = {**node.kwargs, "scale": 1.0 / math.sqrt(_shape(node.args[0])[-1])}
+
+
+MOVED = frozenset((aten.transpose.int, aten.permute.default, aten.t.default, aten.mT.default, aten.swapaxes.default))
+
+
+def loosen_views(graph_module: fx.GraphModule) -> None:
+    """A view of transposed memory may copy: whether it has to depends on strides, which attention kernels choose by width."""
+    for node in graph_module.graph.nodes:
+        if node.target is aten.view.default and isinstance(node.args[0], fx.Node) and node.args[0].target in MOVED:
+            node.target = aten.reshape.default
+
+
+def own_memory(graph_module: fx.GraphModule) -> None:
+    """For ONNX, which knows no strides: what may be copied is. The exporter drops copies that look needless by the
+    strides of one attention kernel, and then decomposes attention into operators that leave others."""
+    contiguous = {"memory_format": torch.contiguous_format}
+    for node in list(graph_module.graph.nodes):
+        if node.target is aten.contiguous.default:
+            node.target, node.args, node.kwargs = aten.clone.default, node.args[:1], contiguous
+        elif node.target is aten.reshape.default and isinstance(node.args[0], fx.Node) and node.args[0].target in MOVED:
+            with graph_module.graph.inserting_before(node):
+                node.update_arg(0, graph_module.graph.call_function(aten.clone.default, node.args[:1], contiguous))
+    graph_module.recompile()
 
 
 def _name_parts(node: fx.Node) -> None:

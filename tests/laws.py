@@ -113,7 +113,9 @@ def check_open(captured: Captured, gated: GatedModule) -> None:
         assert not a.is_floating_point() or bool(torch.isfinite(a).all()), "the sample itself is not finite"
 
 
-def check_closed(captured: Captured, gated: GatedModule, widths: dict[str, int], generator: torch.Generator) -> Captured:
+def check_closed(
+    captured: Captured, gated: GatedModule, widths: dict[str, int], generator: torch.Generator
+) -> Captured:
     """Law 2, at random ranks; returns the sliced graph."""
     for name in widths:
         gated.widths.set_rank(name, torch.rand(len(gated.widths.rank(name)), generator=generator))
@@ -146,10 +148,15 @@ def check_gradient(captured: Captured, gated: GatedModule, generator: torch.Gene
     """Noise, real widths, a window of three units: output and the gradient of the widths are finite."""
     widths = gated.widths
     widths.window = 3.0
-    real = {group.name: 0.5 + (group.size - 0.5) * float(torch.rand((), generator=generator)) for group in gated.groups.shrinkable}
+    real = {
+        group.name: 0.5 + (group.size - 0.5) * float(torch.rand((), generator=generator))
+        for group in gated.groups.shrinkable
+    }
     widths.set(real)
     widths.fractions.grad = None
-    outputs = [x for x in pytree.tree_leaves(gated.train()(*copy.deepcopy(captured.example_inputs))) if isinstance(x, Tensor)]
+    outputs = [
+        x for x in pytree.tree_leaves(gated.train()(*copy.deepcopy(captured.example_inputs))) if isinstance(x, Tensor)
+    ]
     loss = torch.stack([x.abs().square().mean() for x in outputs if x.requires_grad] or [torch.zeros(())]).sum()
     gated.eval()
     widths.window = 1.0

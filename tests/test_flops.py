@@ -14,7 +14,9 @@ from shrinkspeech.cost import DifferentiableCost, Polynomial, count, flops
 from shrinkspeech.labelling import label
 from shrinkspeech.slicing import slice as slice_graph
 
-REFEREED = {sample.name: sample for sample in layers.SAMPLES if sample.name in ("wavenet", "tasnet", "conformer", "residual")}
+REFEREED = {
+    sample.name: sample for sample in layers.SAMPLES if sample.name in ("wavenet", "tasnet", "conformer", "residual")
+}
 
 
 @pytest.mark.parametrize("name", REFEREED)
@@ -91,7 +93,11 @@ def test_the_cost_of_each_width_is_that_of_the_sliced_graph(conformer: Captured)
     cost = count(conformer, groups)
     for group in groups.shrinkable:
         for width in {1, group.size // 2}:
-            assert cost.at({group.name: width}) == flops(slice_graph(conformer, groups, {group.name: width})) < cost.original
+            assert (
+                cost.at({group.name: width})
+                == flops(slice_graph(conformer, groups, {group.name: width}))
+                < cost.original
+            )
 
 
 def test_the_differentiable_cost_is_exact_at_integers(conformer: Captured) -> None:
@@ -107,7 +113,9 @@ def test_the_gradient_is_that_of_finite_differences(conformer: Captured) -> None
     groups = label(conformer)
     names = [group.name for group in groups.shrinkable]
     function = DifferentiableCost(count(conformer, groups), names)
-    widths = torch.tensor([0.37 * group.size + 0.5 for group in groups.shrinkable], dtype=torch.float64, requires_grad=True)
+    widths = torch.tensor(
+        [0.37 * group.size + 0.5 for group in groups.shrinkable], dtype=torch.float64, requires_grad=True
+    )
     (gradient,) = torch.autograd.grad(function(widths), widths)
     for i, step in enumerate(torch.eye(len(names), dtype=torch.float64) * 1e-4):
         slope = float(function(widths.detach() + step) - function(widths.detach() - step)) / 2e-4

@@ -1,4 +1,7 @@
-"""Both laws and the cost on random speech-like graphs. SHRINKSPEECH_EXAMPLES sets how many."""
+"""Both laws and the cost on random speech-like graphs, sliced once and then again.
+
+SHRINKSPEECH_EXAMPLES sets how many.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +40,20 @@ def plain(c: int, a: int, b: int) -> Block:
 
 def grouped(c: int, a: int, b: int) -> Block:
     count = [g for g in (1, 2, 3, 4, c) if c % g == 0][a % 5 % len([g for g in (1, 2, 3, 4, c) if c % g == 0])]
-    return Block(c, count * (1 + b % 3), lambda m, x: m.f(x), f=nn.Conv1d(c, count * (1 + b % 3), 3, padding=1, groups=count))
+    return Block(
+        c, count * (1 + b % 3), lambda m, x: m.f(x), f=nn.Conv1d(c, count * (1 + b % 3), 3, padding=1, groups=count)
+    )
 
 
 def normed(c: int, a: int, b: int) -> Block:
     count = [g for g in (1, 2, 3, c) if c % g == 0][-1 - b % 2]
-    kinds = [nn.BatchNorm1d(c), nn.GroupNorm(count, c), nn.InstanceNorm1d(c, affine=True), nn.LayerNorm(c), nn.RMSNorm(c)]
+    kinds = [
+        nn.BatchNorm1d(c),
+        nn.GroupNorm(count, c),
+        nn.InstanceNorm1d(c, affine=True),
+        nn.LayerNorm(c),
+        nn.RMSNorm(c),
+    ]
     norm = kinds[a % 5]
     over_channels = isinstance(norm, nn.LayerNorm | nn.RMSNorm)
     return Block(c, c, lambda m, x: m.f(x.mT).mT if over_channels else m.f(x), f=norm)
@@ -98,7 +109,11 @@ def attended(c: int, a: int, b: int) -> Block:
     layers = {"qkv": nn.Linear(c, 3 * heads * dim), "o": nn.Linear(heads * dim, c)}
 
     def forward(m: Any, x: Tensor) -> Tensor:
-        y = m.qkv(x.mT).unflatten(-1, (3, heads, dim)) if b % 2 else torch.stack(m.qkv(x.mT).chunk(3, -1), 2).unflatten(-1, (heads, dim))
+        y = (
+            m.qkv(x.mT).unflatten(-1, (3, heads, dim))
+            if b % 2
+            else torch.stack(m.qkv(x.mT).chunk(3, -1), 2).unflatten(-1, (heads, dim))
+        )
         q, k, v = y.permute(2, 0, 3, 1, 4).unbind(0)
         return x + m.o(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)).mT
 
@@ -130,7 +145,21 @@ def weighed(c: int, a: int, b: int) -> Block:
 
 STEPS: dict[str, Callable[[int, int, int], Block]] = {
     step.__name__: step
-    for step in (plain, grouped, normed, residual, branches, gated, chunked, sliced, shuffled, attended, recurrent, excited, weighed)
+    for step in (
+        plain,
+        grouped,
+        normed,
+        residual,
+        branches,
+        gated,
+        chunked,
+        sliced,
+        shuffled,
+        attended,
+        recurrent,
+        excited,
+        weighed,
+    )
 }
 FRONTS = ("conv1d", "conv2d", "framed")
 HEADS = ("frames", "mean", "statistics", "last")
@@ -178,6 +207,8 @@ def test_random_graphs(front: str, steps: list[Step], head: str, seed: int) -> N
     x = torch.randn(2, 1, BANDS, FRAMES) if front == "conv2d" else torch.randn(2, FEATURES, FRAMES)
     checked = check_laws(net, (x,), seed=seed, choices=2)
     assert not checked.groups.unknown
+    if checked.sliced is not None:
+        check_laws(checked.sliced, seed=seed, choices=1, train=False)
     event(f"{min(checked.shrinkable, 5)} groups may shrink")
     learnt = {"plain", "residual", "gated", "recurrent", "excited", "attended"} & {name for name, _, _ in steps}
     assert checked.shrinkable or not learnt, "a layer inside the graph may always shrink"

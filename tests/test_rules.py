@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 import torch
 from laws import check_laws
-from samples import Sample, contractions, layers, lookups, reductions, shapes
+from samples import Sample, attention, contractions, inplace, layers, lookups, recurrences, reductions, shapes
 from samples.pointwise import Pointwise, traced
 from torch import Tensor, nn
 
+from shrinkspeech.capturing import capture
 from shrinkspeech.compare import max_difference
+from shrinkspeech.labelling import label
 from shrinkspeech.rules import pointwise, registered
 
-TABLES = (contractions, shapes, reductions, layers, lookups)
+TABLES = (contractions, attention, shapes, inplace, reductions, recurrences, layers, lookups)
 POINTWISE = [target for target, rule in registered().items() if rule in (pointwise.pointwise, pointwise.first)]
 
 
@@ -31,7 +33,9 @@ def test_pointwise_operators(target: Any) -> None:
     assert not checked.groups.unknown
 
 
-UNREACHABLE: dict[Any, str] = {}
+UNREACHABLE = {
+    torch.ops.aten.split.Tensor: "export fixes the size of an axis that it splits, and capture then names the parts"
+}
 """Operators that no capture can hold, each with the reason."""
 SAMPLES = [sample for table in TABLES for sample in table.SAMPLES]
 
@@ -78,8 +82,22 @@ def test_an_unknown_operator_freezes_its_groups_alone() -> None:
     torch.manual_seed(0)
     checked = check_laws(Squashed(), (torch.randn(2, 3, 20),), train=False)
     assert list(checked.groups.unknown.values()) == ["shrinkspeech_tests.squash.default"]
-    frozen = {g.where: g.frozen for g in checked.groups if any(c.parameter == "first.weight" and c.dim == 0 for c in g.carriers)}
+    frozen = {
+        g.where: g.frozen
+        for g in checked.groups
+        if any(c.parameter == "first.weight" and c.dim == 0 for c in g.carriers)
+    }
     assert list(frozen) == ["first"]
     assert "shrinkspeech_tests.squash.default has no rule" in frozen["first"]
     assert "test_rules.py:" in frozen["first"]
     assert [group.where for group in checked.groups.shrinkable] == ["second"]
+
+
+@pytest.mark.parametrize(("width", "size"), [(7, 25), (15, 29), (25, 39)])
+def test_integer_widths_are_whole(width: int, size: int) -> None:
+    """Widths that come out of width / size · size a little above the integer open no further unit."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, size), nn.ReLU(), nn.Linear(size, 4))
+    captured = capture(model, (torch.randn(2, 5, 3),))
+    (group,) = label(captured).shrinkable
+    check_laws(captured, widths={group.name: width})

@@ -42,6 +42,7 @@ def inspect(
 def describe(model: str, loaded: Loaded) -> dict[str, Any]:
     """What there is to know, for JSON. Costs are FLOP/s, shares are of the total."""
     from shrinkspeech.cost import count
+    from shrinkspeech.remedies import remedy
 
     captured, groups = loaded.captured, loaded.groups
     cost = count(captured, groups, loaded.seconds)
@@ -60,6 +61,7 @@ def describe(model: str, loaded: Loaded) -> dict[str, Any]:
                 "share": cost.share(group.name),
                 "shrinkable": group.shrinkable,
                 "reason": group.frozen or ("" if group.shrinkable else "at its smallest width"),
+                "remedy": remedy(group.frozen),
             }
             for group in groups
         ],
@@ -95,6 +97,7 @@ def _show(facts: dict[str, Any]) -> None:
     )
     for title, lines in (
         ("Operators without a rule, which freeze what they touch:", _operators(facts["without_rule"])),
+        ("What would help:", list(dict.fromkeys(group["remedy"] for group in facts["groups"] if group["remedy"]))),
         ("Notes:", facts["notes"]),
     ):
         if lines:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from shrinkspeech.axes import Axes, Axis, Fixed, Unifier
+from shrinkspeech.axes import Axes, Axis, Fixed, Unifier, labels_of
 
 Path = tuple[int | str, ...]
 """Where a literal stands: position (or keyword) of the argument, then positions inside lists."""
@@ -93,7 +93,9 @@ class Effect:
             outputs=tuple(tuple(map(change, axes)) for axes in self.outputs),
             reads=tuple(Read(read.node, read.dim, change(read.axis)) for read in self.reads),
             terms=tuple(Term(term.factor, tuple(map(change, term.axes))) for term in self.terms),
-            literals=tuple(Literal(item.path, None if item.axis is None else change(item.axis)) for item in self.literals),
+            literals=tuple(
+                Literal(item.path, None if item.axis is None else change(item.axis)) for item in self.literals
+            ),
             masked=None if self.masked is None else Masked(self.masked.call, tuple(map(change, self.masked.axes))),
             folds=tuple(replace(fold, axis=change(fold.axis)) for fold in self.folds),
             extra=tuple(Term(term.factor, tuple(map(change, term.axes))) for term in self.extra),
@@ -110,6 +112,7 @@ class Site:
     shape_of: Callable[[fx.Node], tuple[tuple[int, ...], ...]]
     constant: Callable[[fx.Node], bool]
     value_of: Callable[[fx.Node], Any] = field(default=lambda node: None)
+    where: Callable[[fx.Node], str] = field(default=lambda node: node.name)
 
     def arg(self, position: int, name: str = "", default: Any = None) -> Any:
         """Argument by position or keyword."""
@@ -150,10 +153,14 @@ class Site:
         return f"{self.node.target} ties sizes that cannot be matched"
 
     def unify(self, a: Axis, b: Axis) -> None:
-        self.unifier.unify(a, b, self.why)
+        """Make two axes the same one; where that cannot be, both are frozen."""
+        if a != b:
+            self.unifier.unify(a, b, f"{self.why} ({self.where(self.node)})")
 
     def freeze(self, axis: Axis, why: str) -> None:
-        self.unifier.freeze(axis, why)
+        """Forbid removing any unit of ``axis``; the user's module and line are added to the reason."""
+        if any(True for _ in labels_of(axis)):
+            self.unifier.freeze(axis, f"{why} ({self.where(self.node)})")
 
     def fixed(self, shape: Sequence[int], why: str = "") -> Axes:
         return tuple(Fixed(size, why) for size in shape)

@@ -29,6 +29,7 @@ class Pointwise(nn.Module):
     def __init__(self, target: Any) -> None:
         super().__init__()
         self.target = target
+        self.bitwise = any(word in target._opname for word in ("bitwise", "__and__", "__or__", "__xor__"))
         self.sources = nn.ModuleList(nn.Linear(6, 7) for _ in range(3))
         self.last = nn.Linear(7, 2)
 
@@ -48,7 +49,7 @@ class Pointwise(nn.Module):
     def operand(self, x: Tensor, index: int) -> Tensor:
         layer = self.sources[index]
         y = aten.sigmoid.default(aten.linear.default(x, layer.weight, layer.bias)) * 0.8 + 0.1
-        if "bitwise" in self.target._opname:
+        if self.bitwise:
             return aten.to.dtype(y * 8, torch.int32)
         if self.target._opname in WITHOUT_SLOPE:
             return aten.detach.default(y)
@@ -73,12 +74,14 @@ class Pointwise(nn.Module):
     def value(self, argument: Any) -> Any:
         """A value for an argument that is no tensor; None leaves it out."""
         kind = str(argument.type)
-        if "bitwise" in self.target._opname and kind == "number":
+        if self.bitwise and kind == "number":
             return 3
         required = {"rounding_mode": "floor", "decimals": 2, "train": False, "device": "cpu", "dtype": torch.float32}
         if argument.name in required and (not argument.has_default_value() or argument.name == "rounding_mode"):
             return required[argument.name]
-        if kind in ("number", "float", "Optional[number]") and (not argument.has_default_value() or "clamp" in self.target._opname):
+        if kind in ("number", "float", "Optional[number]") and (
+            not argument.has_default_value() or "clamp" in self.target._opname
+        ):
             return 0.3
         return None
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from samples import Sample, apply, conv, conv2, linear, randn, tensor
-from samples.shapes import between, sample
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from samples import Sample, apply, conv, conv2, linear, randn, tensor
+from samples.shapes import between, sample
 
 aten = torch.ops.aten
 FRAMES, SOUND, IMAGE = randn(2, 7, 6), randn(2, 3, 24), randn(2, 2, 12, 14)
@@ -30,7 +31,9 @@ def statistics(m: Any, x: Tensor) -> Tensor:
     return m.out(torch.cat([mean, spread], 1))
 
 
-def normed(name: str, norm: Any, targets: Any, width: int = 12, inputs: Any = SOUND, groups: int = 1, **options: Any) -> Sample:
+def normed(
+    name: str, norm: Any, targets: Any, width: int = 12, inputs: Any = SOUND, groups: int = 1, **options: Any
+) -> Sample:
     """Convolution, norm, nonlinearity, convolution."""
     make = conv if len(inputs()[0].shape) == 3 else conv2
     layers = {"a": make(inputs()[0].shape[1], width), "norm": norm, "b": make(width, 2)}
@@ -46,7 +49,14 @@ def shifted(layer: nn.Module) -> nn.Module:
 
 
 def layer_normed(name: str, norm: Any, targets: Any, groups: int = 1) -> Sample:
-    return sample(name, lambda m, x: m.b(m.norm(m.a(x).tanh())), targets, groups, FRAMES, {"a": linear(6, 12), "norm": norm, "b": linear(12, 2)})
+    return sample(
+        name,
+        lambda m, x: m.b(m.norm(m.a(x).tanh())),
+        targets,
+        groups,
+        FRAMES,
+        {"a": linear(6, 12), "norm": norm, "b": linear(12, 2)},
+    )
 
 
 def pooled(name: str, pool: Any, targets: Any, inputs: Any = SOUND) -> Sample:
@@ -79,23 +89,55 @@ SAMPLES = [
     *both("logsumexp", lambda y, dim, keep: y.logsumexp(dim, keepdim=keep), aten.logsumexp.default),
     *both("var", lambda y, dim, keep: y.var(dim, correction=0, keepdim=keep), aten.var.correction),
     *both("std", lambda y, dim, keep: y.std(dim, correction=0, keepdim=keep), aten.std.correction),
-    *both("vector_norm", lambda y, dim, keep: torch.linalg.vector_norm(y, 2, dim, keep), aten.linalg_vector_norm.default),
-    *both("norm", lambda y, dim, keep: aten.norm.ScalarOpt_dim(y, 3, [dim] if isinstance(dim, int) else list(dim), keep), aten.norm.ScalarOpt_dim),
-    between("var_unbiased", lambda y: aten.var.dim(y, [1], False) + aten.std.dim(y, [1], False), (aten.var.dim, aten.std.dim)),
+    *both(
+        "vector_norm", lambda y, dim, keep: torch.linalg.vector_norm(y, 2, dim, keep), aten.linalg_vector_norm.default
+    ),
+    *both(
+        "norm",
+        lambda y, dim, keep: aten.norm.ScalarOpt_dim(y, 3, [dim] if isinstance(dim, int) else list(dim), keep),
+        aten.norm.ScalarOpt_dim,
+    ),
+    between(
+        "var_unbiased",
+        lambda y: aten.var.dim(y, [1], False) + aten.std.dim(y, [1], False),
+        (aten.var.dim, aten.std.dim),
+    ),
     between("everything", lambda y: lone(y, torch.sum, torch.mean), (aten.sum.default, aten.mean.default)),
     between("extremes", lambda y: lone(y, torch.max, torch.min), (aten.max.default, aten.min.default)),
-    between("vector_norm_max", lambda y: y / torch.linalg.vector_norm(y, float("inf"), -1, True), (), 0, frozen=("of order inf",)),
+    between(
+        "vector_norm_max",
+        lambda y: y / torch.linalg.vector_norm(y, float("inf"), -1, True),
+        (),
+        0,
+        frozen=("of order inf",),
+    ),
     between("normalize", lambda y: F.normalize(y, dim=-1), (aten.linalg_vector_norm.default,)),
     between("softmax", lambda y: y.softmax(-1), (aten.softmax.int,)),
     between("log_softmax", lambda y: y.log_softmax(-1), (aten.log_softmax.int,)),
     between("softmax_time", lambda y: y.softmax(1) + y.log_softmax(1), (aten.softmax.int, aten.log_softmax.int)),
-    between("softmax_inner", lambda y: aten._softmax.default(y, -1, False) + aten._log_softmax.default(y, -1, False), (aten._softmax.default, aten._log_softmax.default)),
+    between(
+        "softmax_inner",
+        lambda y: aten._softmax.default(y, -1, False) + aten._log_softmax.default(y, -1, False),
+        (aten._softmax.default, aten._log_softmax.default),
+    ),
     between("softmax_parts", lambda y: y.unflatten(-1, (3, 4)).softmax(2).flatten(2), (aten.softmax.int,), 2),
     between("max_time", lambda y: y.max(1)[0] + y.min(1)[0], (aten.max.dim, aten.min.dim)),
-    between("max_channels", lambda y: y * y.max(-1, keepdim=True)[0], (aten.max.dim,), 0, frozen=("returns positions",)),
-    between("argmax", lambda y: y + y.argmax(1, keepdim=True) + y.argmin(1).unsqueeze(1), (aten.argmax.default, aten.argmin.default)),
+    between(
+        "max_channels", lambda y: y * y.max(-1, keepdim=True)[0], (aten.max.dim,), 0, frozen=("returns positions",)
+    ),
+    between(
+        "argmax",
+        lambda y: y + y.argmax(1, keepdim=True) + y.argmin(1).unsqueeze(1),
+        (aten.argmax.default, aten.argmin.default),
+    ),
     between("topk", lambda y: y.topk(3, dim=1)[0] + y.sort(dim=1)[0][:, :3], (aten.topk.default, aten.sort.default)),
-    between("triangles", lambda y: y @ (torch.ones(12, 12).tril() + torch.ones(12, 12).triu()), (aten.tril.default, aten.triu.default), 0, frozen=("compares positions",)),
+    between(
+        "triangles",
+        lambda y: y @ (torch.ones(12, 12).tril() + torch.ones(12, 12).triu()),
+        (aten.tril.default, aten.triu.default),
+        0,
+        frozen=("compares positions",),
+    ),
     between("cumsum", lambda y: y.cumsum(1) + y.cumsum(-1), (aten.cumsum.default,)),
     between("cumprod", lambda y: y.cumprod(1) + y.logcumsumexp(1), (aten.cumprod.default, aten.logcumsumexp.default)),
     between("cumprod_channels", lambda y: y.cumprod(-1), (aten.cumprod.default,), 0, frozen=("runs along it",)),
@@ -103,7 +145,12 @@ SAMPLES = [
     normed("batch_norm_2d", lambda: shifted(nn.BatchNorm2d(12)), aten.batch_norm.default, inputs=IMAGE),
     normed("batch_norm_plain", lambda: nn.BatchNorm1d(12, affine=False), aten.batch_norm.default),
     normed("instance_norm", lambda: shifted(nn.InstanceNorm1d(12, affine=True)), aten.instance_norm.default),
-    normed("instance_norm_tracked", lambda: shifted(nn.InstanceNorm2d(12, track_running_stats=True)), aten.instance_norm.default, inputs=IMAGE),
+    normed(
+        "instance_norm_tracked",
+        lambda: shifted(nn.InstanceNorm2d(12, track_running_stats=True)),
+        aten.instance_norm.default,
+        inputs=IMAGE,
+    ),
     normed("group_norm", lambda: shifted(nn.GroupNorm(3, 12)), aten.group_norm.default, groups=2),
     normed("group_norm_2d", lambda: nn.GroupNorm(4, 12, affine=False), aten.group_norm.default, inputs=IMAGE, groups=2),
     normed("group_norm_one", lambda: shifted(nn.GroupNorm(1, 12)), aten.group_norm.default),
@@ -114,23 +161,83 @@ SAMPLES = [
     layer_normed("layer_norm_two_axes", lambda: shifted(nn.LayerNorm((7, 12))), aten.layer_norm.default),
     layer_normed("rms_norm", lambda: shifted(nn.RMSNorm(12)), aten.rms_norm.default),
     layer_normed("rms_norm_plain", lambda: nn.RMSNorm(12, eps=1e-3, elementwise_affine=False), aten.rms_norm.default),
-    between("layer_norm_parts", lambda y: F.layer_norm(y.unflatten(-1, (3, 4)), (3, 4)).flatten(2), aten.layer_norm.default, 2),
+    between(
+        "layer_norm_parts",
+        lambda y: F.layer_norm(y.unflatten(-1, (3, 4)), (3, 4)).flatten(2),
+        aten.layer_norm.default,
+        2,
+    ),
     pooled("avg_pool1d", lambda y: F.avg_pool1d(y, 3, 2), aten.avg_pool1d.default),
     pooled("max_pool1d", lambda y: F.max_pool1d(y, 3), aten.max_pool1d.default),
-    pooled("max_pool1d_indices", lambda y: F.max_pool1d(y, 3, return_indices=True)[0], aten.max_pool1d_with_indices.default),
-    pooled("adaptive_pool1d", lambda y: F.adaptive_avg_pool1d(y, 1) + F.adaptive_avg_pool1d(y, 4), aten.adaptive_avg_pool1d.default),
+    pooled(
+        "max_pool1d_indices", lambda y: F.max_pool1d(y, 3, return_indices=True)[0], aten.max_pool1d_with_indices.default
+    ),
+    pooled(
+        "adaptive_pool1d",
+        lambda y: F.adaptive_avg_pool1d(y, 1) + F.adaptive_avg_pool1d(y, 4),
+        aten.adaptive_avg_pool1d.default,
+    ),
     pooled("adaptive_max_pool1d", lambda y: F.adaptive_max_pool1d(y, 4), aten.adaptive_max_pool1d.default),
     pooled("avg_pool2d", lambda y: F.avg_pool2d(y, (2, 1)), aten.avg_pool2d.default, IMAGE),
     pooled("max_pool2d", lambda y: F.max_pool2d(y, 2), aten.max_pool2d.default, IMAGE),
-    pooled("max_pool2d_indices", lambda y: F.max_pool2d(y, 2, return_indices=True)[0], aten.max_pool2d_with_indices.default, IMAGE),
+    pooled(
+        "max_pool2d_indices",
+        lambda y: F.max_pool2d(y, 2, return_indices=True)[0],
+        aten.max_pool2d_with_indices.default,
+        IMAGE,
+    ),
     pooled("adaptive_pool2d", lambda y: F.adaptive_avg_pool2d(y, (3, 1)), aten.adaptive_avg_pool2d.default, IMAGE),
-    pooled("adaptive_pool2d_inner", lambda y: aten._adaptive_avg_pool2d.default(y, [3, 2]), aten._adaptive_avg_pool2d.default, IMAGE),
+    pooled(
+        "adaptive_pool2d_inner",
+        lambda y: aten._adaptive_avg_pool2d.default(y, [3, 2]),
+        aten._adaptive_avg_pool2d.default,
+        IMAGE,
+    ),
     pooled("adaptive_max_pool2d", lambda y: F.adaptive_max_pool2d(y, 2), aten.adaptive_max_pool2d.default, IMAGE),
-    pooled("upsample1d", lambda y: F.interpolate(y, scale_factor=2) + F.interpolate(y, scale_factor=2, mode="linear"), (aten.upsample_nearest1d.vec, aten.upsample_linear1d.vec)),
-    pooled("upsample2d", lambda y: F.interpolate(y, scale_factor=2) + F.interpolate(y, scale_factor=2, mode="bilinear"), (aten.upsample_nearest2d.vec, aten.upsample_bilinear2d.vec), IMAGE),
-    pooled("upsample1d_sizes", lambda y: aten.upsample_nearest1d.default(y, [40]) + aten.upsample_linear1d.default(y, [40], False), (aten.upsample_nearest1d.default, aten.upsample_linear1d.default)),
-    pooled("upsample2d_sizes", lambda y: aten.upsample_nearest2d.default(y, [20, 20]) + aten.upsample_bilinear2d.default(y, [20, 20], False), (aten.upsample_nearest2d.default, aten.upsample_bilinear2d.default), IMAGE),
-    sample("squeeze_excite", squeeze_excite, aten.mean.dim, 2, SOUND, {"a": conv(3, 10), "down": linear(10, 4), "up": linear(4, 10), "b": conv(10, 2)}),
-    sample("statistics", statistics, aten.std.dim, 2, SOUND, {"a": conv(3, 6), "hidden": conv(18, 8, 1), "score": conv(8, 6, 1), "out": linear(12, 2)}),
-    Sample("layer_scale", apply(lambda m, x: m.b(x + m.scale * m.a(x)), scale=tensor(6), a=linear(6, 6), b=linear(6, 2)), FRAMES, (), 0, frozen=("model input",)),
+    pooled(
+        "upsample1d",
+        lambda y: F.interpolate(y, scale_factor=2) + F.interpolate(y, scale_factor=2, mode="linear"),
+        (aten.upsample_nearest1d.vec, aten.upsample_linear1d.vec),
+    ),
+    pooled(
+        "upsample2d",
+        lambda y: F.interpolate(y, scale_factor=2) + F.interpolate(y, scale_factor=2, mode="bilinear"),
+        (aten.upsample_nearest2d.vec, aten.upsample_bilinear2d.vec),
+        IMAGE,
+    ),
+    pooled(
+        "upsample1d_sizes",
+        lambda y: aten.upsample_nearest1d.default(y, [40]) + aten.upsample_linear1d.default(y, [40], False),
+        (aten.upsample_nearest1d.default, aten.upsample_linear1d.default),
+    ),
+    pooled(
+        "upsample2d_sizes",
+        lambda y: aten.upsample_nearest2d.default(y, [20, 20]) + aten.upsample_bilinear2d.default(y, [20, 20], False),
+        (aten.upsample_nearest2d.default, aten.upsample_bilinear2d.default),
+        IMAGE,
+    ),
+    sample(
+        "squeeze_excite",
+        squeeze_excite,
+        aten.mean.dim,
+        2,
+        SOUND,
+        {"a": conv(3, 10), "down": linear(10, 4), "up": linear(4, 10), "b": conv(10, 2)},
+    ),
+    sample(
+        "statistics",
+        statistics,
+        aten.std.dim,
+        2,
+        SOUND,
+        {"a": conv(3, 6), "hidden": conv(18, 8, 1), "score": conv(8, 6, 1), "out": linear(12, 2)},
+    ),
+    Sample(
+        "layer_scale",
+        apply(lambda m, x: m.b(x + m.scale * m.a(x)), scale=tensor(6), a=linear(6, 6), b=linear(6, 2)),
+        FRAMES,
+        (),
+        0,
+        frozen=("model input",),
+    ),
 ]
