@@ -173,7 +173,9 @@ def main() -> None:
         for budget in options.budgets:
             for method in options.methods:
                 run = Run(method, budget, seed, options.steps, options.rate)
-                if run.key() not in {tuple(row[n] for n in ("method", "budget", "seed", "steps", "rate")) for row in rows()}:
+                if run.key() not in {
+                    tuple(row[n] for n in ("method", "budget", "seed", "steps", "rate")) for row in rows()
+                }:
                     row = measure(run)
                     append(row)
                     print(*(row[name] for name in ("method", "budget", "seed", "share", "eer", "duration")), flush=True)

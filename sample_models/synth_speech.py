@@ -37,14 +37,30 @@ MIN_SPEECH = 0.1  # seconds in every mixture, without which its SNR means nothin
 SPLITS = ("train", "train", "train", "val", "test")  # split of every fifth voice and word in turn
 
 # Voice variants without an echo, which would sound on after the labelled end of speech.
-VARIANTS = "m1 f1 m3 m4 m6 linda steph Annie belinda Andrea m5 m7 whisper m8 paul".split()
-LANGUAGES = "en-us en-gb-x-rp en-gb-scotland de fr es it nl pl pt sv cs fi tr".split()
+VARIANTS = [
+    "m1",
+    "f1",
+    "m3",
+    "m4",
+    "m6",
+    "linda",
+    "steph",
+    "Annie",
+    "belinda",
+    "Andrea",
+    "m5",
+    "m7",
+    "whisper",
+    "m8",
+    "paul",
+]
+LANGUAGES = ["en-us", "en-gb-x-rp", "en-gb-scotland", "de", "fr", "es", "it", "nl", "pl", "pt", "sv", "cs", "fi", "tr"]
 # Words which every language reads by its own rules, so that one list gives many sound systems.
-WORDS = (
-    "banana telefon musica amsterdam hotel radio violin september taxi gorilla museum vulkan opera kilo rome "
-    "chocolate jungle yoga fabrik wagon sultan panda quartet ozon theater london judo paprika zebra minute "
-    "university delfin robot nickel karaoke balkan piano gustav safari elixir detail mango festival alibi"
-).split()
+WORDS = """
+    banana telefon musica amsterdam hotel radio violin september taxi gorilla museum vulkan opera kilo rome
+    chocolate jungle yoga fabrik wagon sultan panda quartet ozon theater london judo paprika zebra minute university
+    delfin robot nickel karaoke balkan piano gustav safari elixir detail mango festival alibi
+""".split()
 NOISES = ("white", "pink", "brown", "modulated", "hum", "clicks")
 
 

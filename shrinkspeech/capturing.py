@@ -74,7 +74,9 @@ class Captured:
         """Module path and source line of ``node``, as far as the graph knows them."""
         stack = node.meta.get("nn_module_stack") or {}
         kind = str(list(stack.values())[-1][1]).rpartition(".")[2] if stack else ""
-        parts = [f"{self.module_of(node) or 'model'}" + (f" ({kind})" if kind and not kind.startswith("_empty") else "")]
+        parts = [
+            f"{self.module_of(node) or 'model'}" + (f" ({kind})" if kind and not kind.startswith("_empty") else "")
+        ]
         line = source_line(node)
         return ", ".join([*parts, line] if line else parts)
 
@@ -102,7 +104,9 @@ class Captured:
 
 def source_line(node: fx.Node) -> str:
     """``file.py:12`` of the innermost line of user code that made ``node``."""
-    lines = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines() if line.strip().startswith("File ")]
+    lines = [
+        line.strip() for line in (node.meta.get("stack_trace") or "").splitlines() if line.strip().startswith("File ")
+    ]
     torch_dir = os.path.dirname(torch.__file__)
     for line in reversed(lines):
         name = line.split('"')[1]
@@ -138,7 +142,7 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
                 program = _export(module, example, strict, every)
                 notes = _route_notes(strict, every)
                 return _settled(_from_program(program, example, notes, module), module, strict)
-            except Exception as error:  # noqa: BLE001 (torch.export raises anything; the last is reported)
+            except Exception as error:
                 failures.append(f"{type(error).__name__}: {str(error).strip()[:600]}")
     raise CaptureError(f"torch.export cannot capture {type(model).__name__}: {failures[0]}")
 
@@ -147,13 +151,16 @@ def _settled(captured: Captured, module: nn.Module, strict: bool) -> Captured:
     """The capture once more with the sizes fixed that turned out not to be dynamic: numbers stand where symbols stood."""
     nodes = [node for node in captured.graph_module.graph.nodes if node.op == "placeholder"]
     values = [node.meta.get("val") for node in nodes]
-    symbolic = [{i for i, size in enumerate(x.shape) if not isinstance(size, int)} if isinstance(x, Tensor) else set() for x in values]
+    symbolic = [
+        {i for i, size in enumerate(x.shape) if not isinstance(size, int)} if isinstance(x, Tensor) else set()
+        for x in values
+    ]
     if all(found == set(proved) for found, proved in zip(symbolic, captured.dynamic, strict=True)):
         return captured
     try:
         program = _exported(module, captured.example_inputs, _spec(captured.example_inputs, captured.dynamic), strict)
         again = _from_program(program, captured.example_inputs, captured.notes, module)
-    except Exception:  # noqa: BLE001 (the first capture is good, only less plain)
+    except Exception:
         return captured
     return replace(again, notes=captured.notes) if again.dynamic == captured.dynamic else captured
 
@@ -261,7 +268,9 @@ def _from_program(
     _compact(graph_module)
     normalise(graph_module)
     dynamic = tuple(
-        frozenset(i for i, size in enumerate(value.shape) if not isinstance(size, int)) if isinstance(value, Tensor) else frozenset()
+        frozenset(i for i, size in enumerate(value.shape) if not isinstance(size, int))
+        if isinstance(value, Tensor)
+        else frozenset()
         for value in (node.meta.get("val") for node in graph_module.graph.nodes if node.op == "placeholder")
     )
     captured = with_shapes(Captured(graph_module, inputs, dynamic, {}, notes=notes))
@@ -271,7 +280,9 @@ def _from_program(
 def _compact(module: nn.Module) -> None:
     """A tensor that is a window into a larger memory gets its own (a Hann window is made with one sample more)."""
     for name, tensor in module.state_dict(keep_vars=True).items():
-        if tensor.untyped_storage().nbytes() > tensor.numel() * tensor.element_size() and not isinstance(tensor, nn.Parameter):
+        if tensor.untyped_storage().nbytes() > tensor.numel() * tensor.element_size() and not isinstance(
+            tensor, nn.Parameter
+        ):
             set_attribute(module, name, tensor.clone())
 
 
@@ -321,7 +332,9 @@ def other_inputs(captured: Captured, scale: Callable[[int, int], int], only: str
             new = scale(places[0][1], shapes[places[0][0]][places[0][1]])
             for index, dim in places:
                 shapes[index][dim] = new
-    changed = [_like(leaf, shape) if isinstance(leaf, Tensor) else leaf for leaf, shape in zip(leaves, shapes, strict=True)]
+    changed = [
+        _like(leaf, shape) if isinstance(leaf, Tensor) else leaf for leaf, shape in zip(leaves, shapes, strict=True)
+    ]
     return tuple(pytree.tree_unflatten(changed, spec))
 
 
@@ -352,7 +365,9 @@ def _proved_dynamic(captured: Captured, reference: nn.Module) -> Captured:
         if problem:
             fixed |= set(places)
             notes.append(f"input {index}: dimension {dim} stays {_extent(captured, index, dim)}: {problem}")
-    for index, (x, dynamic) in enumerate(zip(pytree.tree_leaves(captured.example_inputs), captured.dynamic, strict=True)):
+    for index, (x, dynamic) in enumerate(
+        zip(pytree.tree_leaves(captured.example_inputs), captured.dynamic, strict=True)
+    ):
         if isinstance(x, Tensor) and x.dim() > 1:
             notes += [
                 f"input {index}: dimension {dim} stays {x.shape[dim]}: the model's code fixes it"
@@ -373,11 +388,11 @@ def _compare(captured: Captured, reference: nn.Module, inputs: tuple[Any, ...]) 
     """Why another size is not possible; empty where graph and model agree (also where both draw the same noise)."""
     try:
         wanted = _seeded(reference, inputs)
-    except Exception:  # noqa: BLE001 (the user's model may refuse a size for its own reasons)
+    except Exception:
         return "the model runs at no other size tried"
     try:
         worst = max_difference(_seeded(captured.graph_module, inputs), wanted)
-    except Exception as error:  # noqa: BLE001 (a size that the capture fixed in silence)
+    except Exception as error:
         return f"the captured graph fails at another ({type(error).__name__})"
     return "" if worst <= 1e-4 else f"the captured graph differs at another (by {worst:.1e})"
 

@@ -87,7 +87,9 @@ def _sum(parts: list[Polynomial]) -> Polynomial:
 
 
 def _terms(terms: tuple[Term, ...], groups: Groups, scale: float) -> Polynomial:
-    return _sum([_product([polynomial(axis, groups) for axis in term.axes]).scale(term.factor * scale) for term in terms])
+    return _sum(
+        [_product([polynomial(axis, groups) for axis in term.axes]).scale(term.factor * scale) for term in terms]
+    )
 
 
 @dataclass(frozen=True)

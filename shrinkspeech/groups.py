@@ -131,5 +131,3 @@ class Groups:
             return replace(group, frozen=reason, min_width=min(max(group.min_width, min_width), group.size))
 
         return replace(self, by_name={name: decide(group) for name, group in self.by_name.items()})
-
-

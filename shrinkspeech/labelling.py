@@ -6,7 +6,6 @@ import operator
 from collections import Counter
 from typing import Any
 
-
 from torch import Tensor, fx
 
 from shrinkspeech import rules  # noqa: F401  (registers the rules)
@@ -109,7 +108,7 @@ class _Labeller:
     def _check(self, node: fx.Node, effect: Effect) -> None:
         """Every tensor is labelled and the sizes agree: a rule that is wrong here must not go on."""
         shapes = self._shapes(node)
-        if not shapes or node.target is operator.getitem and not isinstance(shapes[0], tuple):
+        if not shapes or (node.target is operator.getitem and not isinstance(shapes[0], tuple)):
             return
         for axes, shape in zip(effect.outputs, shapes, strict=True):
             if tuple(axis.size for axis in axes) != tuple(shape):

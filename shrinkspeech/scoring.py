@@ -26,7 +26,9 @@ def taylor(gated: GatedModule, batches: Iterable[Any], loss: Callable[[GatedModu
     widths = gated.widths
     gated.eval()
     device = widths.sizes.device
-    scores = {name: torch.zeros(int(size), device=device) for name, size in zip(widths.names, widths.sizes, strict=True)}
+    scores = {
+        name: torch.zeros(int(size), device=device) for name, size in zip(widths.names, widths.sizes, strict=True)
+    }
     try:
         for batch in batches:
             keeps = {name: torch.ones_like(score, requires_grad=True) for name, score in scores.items()}

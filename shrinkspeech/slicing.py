@@ -20,7 +20,7 @@ from shrinkspeech.groups import Groups
 from shrinkspeech.rules.registry import Literal
 
 
-def slice(captured: Captured, groups: Groups, widths: Mapping[str, int | Sequence[int]]) -> Captured:  # noqa: A001
+def slice(captured: Captured, groups: Groups, widths: Mapping[str, int | Sequence[int]]) -> Captured:
     """Remove units physically.
 
     Args:
@@ -55,7 +55,9 @@ def _units(groups: Groups, name: str, value: int | Sequence[int]) -> list[int]:
         raise SliceError(f"group '{name}' may not shrink: {group.frozen}")
     wrong = units and (units[0] < 0 or units[-1] >= group.size or len(set(units)) != len(units))
     if wrong or len(units) < min(group.min_width, 1):
-        raise SliceError(f"group '{name}' has units 0 to {group.size - 1}; at least one of them must be kept, each once")
+        raise SliceError(
+            f"group '{name}' has units 0 to {group.size - 1}; at least one of them must be kept, each once"
+        )
     return units
 
 
@@ -96,7 +98,9 @@ def slice_tensors(
 
 
 def _rewrite(node: fx.Node, literal: Literal, groups: Groups, kept: Mapping[str, Sequence[int]]) -> None:
-    value = -1 if literal.axis is None else groups.size_of(literal.axis, {name: len(units) for name, units in kept.items()})
+    value = (
+        -1 if literal.axis is None else groups.size_of(literal.axis, {name: len(units) for name, units in kept.items()})
+    )
     head, *rest = literal.path
     if isinstance(head, int):
         node.update_arg(head, _put(node.args[head], rest, value))
@@ -140,7 +144,9 @@ class _Checker(fx.Interpreter):
     def _compare(self, n: fx.Node, found: tuple[tuple[int, ...], ...]) -> None:
         if n.op == "output" or not found or n.name not in self.groups.axes:
             return
-        promised = tuple(tuple(self.groups.size_of(axis, self.widths) for axis in axes) for axes in self.groups.axes[n.name])
+        promised = tuple(
+            tuple(self.groups.size_of(axis, self.widths) for axis in axes) for axes in self.groups.axes[n.name]
+        )
         if promised != found:
             where = self.captured.where(n)
             raise SliceError(f"{n.name} ({where}) has shape {found} after slicing where {promised} was expected")

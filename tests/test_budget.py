@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ def chain(sizes: list[int], step: int = 1, lowest: int = 1) -> Space:
     """A stack of dense layers: 10 inputs, the given widths, 3 outputs; 2 operations for each weight."""
     names = [f"g{i}" for i in range(len(sizes))]
     terms: dict[tuple[str, ...], float] = {(names[0],): 20.0}
-    for a, b in zip(names, names[1:], strict=False):
+    for a, b in itertools.pairwise(names):
         terms[(a, b)] = 2.0
     terms[(names[-1],)] = terms.get((names[-1],), 0.0) + 6.0
     full = dict(zip(names, sizes, strict=True))

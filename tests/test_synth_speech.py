@@ -8,9 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-pytest.importorskip(
-    "espeakng_loader", reason='needs the speech synthesiser: pip install "shrinkspeech[demo]"'
-)
+pytest.importorskip("espeakng_loader", reason='needs the speech synthesiser: pip install "shrinkspeech[demo]"')
 
 from sample_models import synth_speech as synth
 
@@ -28,9 +26,7 @@ def mixtures() -> synth.SynthMixtures:
 
 
 def test_every_voice_sounds_different() -> None:
-    voices = [f"{language}+m1" for language in synth.LANGUAGES] + [
-        f"de+{name}" for name in synth.VARIANTS[1:]
-    ]
+    voices = [f"{language}+m1" for language in synth.LANGUAGES] + [f"de+{name}" for name in synth.VARIANTS[1:]]
     audio = {synth.say("hotel radio banana", voice).samples.tobytes() for voice in voices}
     assert len(audio) == len(voices)
 
@@ -61,7 +57,8 @@ def test_segment_edges_are_where_the_sound_is() -> None:
     utterance = synth.say(SENTENCE, "en-us")
     for start, end in utterance.segments:
         segment = utterance.samples[round(start * synth.SAMPLE_RATE) : round(end * synth.SAMPLE_RATE)]
-        assert np.abs(segment[:480]).max() > 1e-3 and np.abs(segment[-480:]).max() > 1e-3
+        assert np.abs(segment[:480]).max() > 1e-3
+        assert np.abs(segment[-480:]).max() > 1e-3
 
 
 def test_speech_does_not_depend_on_earlier_speech() -> None:
@@ -77,9 +74,7 @@ def test_a_fresh_process_says_the_same() -> None:
         "from hashlib import sha256; from sample_models.synth_speech import corpus;"
         "print(sha256(b''.join(u.samples.tobytes() for u in corpus(5, 3))).hexdigest())"
     )
-    runs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in "ab"
-    ]
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in "ab"]
     assert runs[0].stdout == runs[1].stdout != ""
 
 
@@ -91,7 +86,10 @@ def test_corpus_is_seeded_and_splits_are_disjoint() -> None:
     variants = [{u.voice.split("+")[1] for u in split} for split in splits]
     words = [set(" ".join(u.text for u in split).replace(",", "").split()) for split in splits]
     for sets in (variants, words):
-        assert all(sets) and not (sets[0] & sets[1] or sets[0] & sets[2] or sets[1] & sets[2])
+        assert all(sets)
+        assert not (sets[0] & sets[1])
+        assert not (sets[0] & sets[2])
+        assert not (sets[1] & sets[2])
 
 
 @pytest.mark.parametrize(
@@ -124,7 +122,9 @@ def test_unknown_split_is_refused() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_noise_is_seeded_finite_and_of_unit_power(kind: str, seed: int) -> None:
     wave = synth.noise(seed, 16_001, kind)
-    assert wave.shape == (16_001,) and wave.dtype == np.float32 and np.isfinite(wave).all()
+    assert wave.shape == (16_001,)
+    assert wave.dtype == np.float32
+    assert np.isfinite(wave).all()
     assert _power(wave) == pytest.approx(1.0, rel=1e-3)
     np.testing.assert_array_equal(wave, synth.noise(seed, 16_001, kind))
     assert not np.array_equal(wave, synth.noise(seed + 1, 16_001, kind))
@@ -144,9 +144,11 @@ def test_unknown_noise_is_refused() -> None:
 
 def test_batches_have_the_promised_shapes(mixtures: synth.SynthMixtures) -> None:
     wave, labels = mixtures.batch(4)
-    assert wave.shape == (4, 48_000) and labels.shape == (4, 301)
+    assert wave.shape == (4, 48_000)
+    assert labels.shape == (4, 301)
     assert str(wave.dtype) == str(labels.dtype) == "torch.float32"
-    assert wave.isfinite().all() and wave.abs().max() <= 1.0 + 1e-5
+    assert wave.isfinite().all()
+    assert wave.abs().max() <= 1.0 + 1e-5
     assert set(labels.flatten().tolist()) <= {0.0, 1.0}
     assert not wave.equal(mixtures.batch(4)[0])
 
@@ -176,4 +178,6 @@ def test_mixtures_have_their_signal_to_noise_ratio(mixtures: synth.SynthMixtures
         assert measured == pytest.approx(snr, abs=0.5)
         assert _power(speech[~mask]) < 0.05 * _power(speech[mask])
         seen.append(snr)
-    assert min(seen) >= -5.0 and max(seen) <= 20.0 and np.ptp(seen) > 15.0
+    assert min(seen) >= -5.0
+    assert max(seen) <= 20.0
+    assert np.ptp(seen) > 15.0

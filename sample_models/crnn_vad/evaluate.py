@@ -36,9 +36,7 @@ def eval_mode(model: object) -> Iterator[None]:
                 module.training = training
 
 
-def frame_scores(
-    model: Callable[[Tensor], Tensor], batches: Iterable[Batch]
-) -> tuple[np.ndarray, np.ndarray]:
+def frame_scores(model: Callable[[Tensor], Tensor], batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
     """Logits and labels of all frames: two arrays [mixtures, frames]."""
     with eval_mode(model):
         pairs = [(model(wave).cpu().numpy(), labels.numpy()) for wave, labels in batches]

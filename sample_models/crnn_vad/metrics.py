@@ -41,15 +41,15 @@ def sanity_check() -> None:
     labels = np.array([0, 0, 1, 1])
     assert eer(np.array([1.0, 2.0, 3.0, 4.0]), labels) == 0.0
     assert eer(np.array([4.0, 3.0, 2.0, 1.0]), labels) == 100.0
-    assert eer(np.zeros(4), labels) == 50.0 and auc(np.zeros(4), labels) == 0.5
-    assert (
-        eer(np.array([1.0, 3.0, 2.0, 4.0]), labels) == 50.0
-        and auc(np.array([1.0, 3.0, 2.0, 4.0]), labels) == 0.75
-    )
+    assert eer(np.zeros(4), labels) == 50.0
+    assert auc(np.zeros(4), labels) == 0.5
+    assert eer(np.array([1.0, 3.0, 2.0, 4.0]), labels) == 50.0
+    assert auc(np.array([1.0, 3.0, 2.0, 4.0]), labels) == 0.75
     rng = np.random.default_rng(0)
     labels = np.arange(400_000) % 2
     scores = rng.normal(size=labels.size) + 2.0 * labels  # equal error rate of two unit normals: Phi(-1)
-    assert abs(eer(scores, labels) - 15.866) < 0.2 and abs(auc(scores, labels) - 0.92135) < 0.002
+    assert abs(eer(scores, labels) - 15.866) < 0.2
+    assert abs(auc(scores, labels) - 0.92135) < 0.002
 
 
 if __name__ == "__main__":

@@ -72,9 +72,7 @@ class CRNNVAD(nn.Module):
     def __init__(self, channels: tuple[int, ...] = (16, 24, 40), hidden: int = 128) -> None:
         super().__init__()
         self.features = LogMel()
-        self.convs = nn.Sequential(
-            *(conv_block(i, o) for i, o in zip((1, *channels), channels, strict=False))
-        )
+        self.convs = nn.Sequential(*(conv_block(i, o) for i, o in zip((1, *channels), channels, strict=False)))
         bands = N_MELS // 2 ** len(channels)
         self.gru = nn.GRU(channels[-1] * bands, hidden, num_layers=2, batch_first=True)
         self.head = nn.Linear(hidden, 1)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from shrinkspeech.axes import Axes, Axis, Fixed, product
+from shrinkspeech.axes import Axes, Fixed, product
 from shrinkspeech.rules.masked import Keeps
 from shrinkspeech.rules.registry import Effect, Fold, Masked, Read, Site, Term, rule
 

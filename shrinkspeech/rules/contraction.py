@@ -53,7 +53,15 @@ def contract(site: Site, equation: str, a: Any, b: Any, bias: Any = None) -> Eff
         outputs=(tuple(output),),
         reads=reads,
         folds=tuple(
-            Fold(a, None, read.dim, read.axis, b, full[1].index(full[0][read.dim]), bias if isinstance(bias, fx.Node) else None)
+            Fold(
+                a,
+                None,
+                read.dim,
+                read.axis,
+                b,
+                full[1].index(full[0][read.dim]),
+                bias if isinstance(bias, fx.Node) else None,
+            )
             for read in reads
             if read.node is a and isinstance(b, fx.Node) and b.op == "get_attr"
         ),
@@ -230,7 +238,7 @@ def attention(site: Site) -> Effect:
     query, key, value = site.arg(0), site.arg(1), site.arg(2)
     mask = site.arg(3, "attn_mask")
     q, k, v = site.axes(query), site.axes(key), site.axes(value)
-    if site.arg(7, "enable_gqa", False) or q[-3:-2] and q[-3].size != k[-3].size:
+    if site.arg(7, "enable_gqa", False) or (q[-3:-2] and q[-3].size != k[-3].size):
         return unmatched(site, [query, key, value, mask], "grouped-query attention has no rule")
     for a, b, c in zip(q[:-2], k[:-2], v[:-2], strict=True):
         if Fixed(1) not in (a, b):
@@ -250,5 +258,3 @@ def attention(site: Site) -> Effect:
         reads=(Read(query, len(q) - 1, q[-1]),),
         terms=(Term(2.0, (*q[:-1], k[-2], q[-1])), Term(2.0, (*q[:-1], k[-2], v[-1]))),
     )
-
-

@@ -80,7 +80,14 @@ def norm(keeps: Keeps, dims: Dims, keepdim: bool, order: float, x: Tensor) -> Te
 
 
 def layer_norm(
-    keeps: Keeps, rank: int, x: Tensor, shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5, *_: Any
+    keeps: Keeps,
+    rank: int,
+    x: Tensor,
+    shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *_: Any,
 ) -> Tensor:
     dims = list(range(x.dim() - rank, x.dim()))
     centre, deviation, _total = moments(x, keeps, dims)
@@ -89,7 +96,9 @@ def layer_norm(
     return y if bias is None else y + bias
 
 
-def rms_norm(keeps: Keeps, rank: int, x: Tensor, shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
+def rms_norm(
+    keeps: Keeps, rank: int, x: Tensor, shape: Any, weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
     dims = list(range(x.dim() - rank, x.dim()))
     factor = weights(x, keeps, dims)
     total = factor.expand_as(x).sum(dims, keepdim=True).clamp_min(1e-6)
@@ -99,7 +108,13 @@ def rms_norm(keeps: Keeps, rank: int, x: Tensor, shape: Any, weight: Tensor | No
 
 
 def group_norm(
-    keeps: Keeps, x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5, *_: Any
+    keeps: Keeps,
+    x: Tensor,
+    groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *_: Any,
 ) -> Tensor:
     """``keeps`` holds one vector for the channels inside a group, [C/groups], or one for all channels, [C]."""
     parts = x.reshape(x.shape[0], groups, x.shape[1] // groups, -1)

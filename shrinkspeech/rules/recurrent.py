@@ -120,7 +120,8 @@ def projected(site: Site) -> Effect:
     four, proj = site.shape(weights[1])
     batch = axes[:-1]
     terms = tuple(
-        Term(2.0, (*batch, *pair)) for pair in ((Fixed(four), axes[-1]), (Fixed(four), Fixed(proj)), (Fixed(four // 4), Fixed(proj)))
+        Term(2.0, (*batch, *pair))
+        for pair in ((Fixed(four), axes[-1]), (Fixed(four), Fixed(proj)), (Fixed(four // 4), Fixed(proj)))
     )
     shapes = site.shapes()
     return Effect(
@@ -128,5 +129,3 @@ def projected(site: Site) -> Effect:
         reads=(Read(x, len(axes) - 1, axes[-1]),),
         terms=terms,
     )
-
-

@@ -60,7 +60,9 @@ def reducer(*targets: Any) -> Callable[[Callable[[Site, list[int], bool], Callab
             keepdim = bool(site.arg(2, "keepdim", site.node.kwargs.get("keepdim", False)))
             axes = site.axes(site.arg(0))
             out = remaining(axes, dims, keepdim)
-            return Effect(outputs=(out,) * len(site.shapes()), masked=over(axes, dims, tensor_only(form(site, dims, keepdim))))
+            return Effect(
+                outputs=(out,) * len(site.shapes()), masked=over(axes, dims, tensor_only(form(site, dims, keepdim)))
+            )
 
         rule(*targets)(reduce)
 
@@ -176,7 +178,9 @@ def layer_norm(site: Site) -> Effect:
         if isinstance(parameter, fx.Node):
             for a, b in zip(site.axes(parameter), last, strict=True):
                 site.unify(a, b)
-    literals = tuple(Literal((1, i), axis) for i, (axis, size) in enumerate(zip(last, shape, strict=True)) if isinstance(size, int))
+    literals = tuple(
+        Literal((1, i), axis) for i, (axis, size) in enumerate(zip(last, shape, strict=True)) if isinstance(size, int)
+    )
     form = partial(masked.rms_norm if rms else masked.layer_norm, rank=rank)
     return Effect(
         outputs=(axes,),
@@ -245,7 +249,11 @@ def pool(site: Site) -> Effect:
     if site.node.target in WINDOWS:
         kernel = each(site.arg(1, "kernel_size"), spatial, 1)
         stride = each(site.arg(2, "stride") or kernel, spatial, 1)
-        return Effect(outputs=((*axes[:lead], *slid(site, axes[lead:], kernel, stride, each(site.arg(3, "padding"), spatial, 0))),))
+        return Effect(
+            outputs=(
+                (*axes[:lead], *slid(site, axes[lead:], kernel, stride, each(site.arg(3, "padding"), spatial, 0))),
+            )
+        )
     for axis in axes[lead:]:
         site.freeze(axis, f"{site.node.target} slides over it")
     return Effect(outputs=tuple((*axes[:lead], *site.fixed(shape[lead:])) for shape in site.shapes()))
