@@ -15,7 +15,6 @@ from shrinkspeech.axes import (
     Label,
     Product,
     Sum,
-    Unifier,
     concat,
     factors_of,
     kept_index,
@@ -24,6 +23,7 @@ from shrinkspeech.axes import (
     terms_of,
     width,
 )
+from shrinkspeech.unifier import Unifier
 
 Kept = dict[int, list[int]]
 Unit = tuple[tuple[int, int], ...]
