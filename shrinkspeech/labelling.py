@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, fx
@@ -149,7 +150,7 @@ class _Labeller:
                     where.setdefault(found, self.captured.module_of(node))
         for found, held in carriers.items():
             where.setdefault(found, held[0].parameter.rpartition(".")[0])
-        names = _unique_names(where)
+        names = _unique_names(where, lambda found: self.unifier.frozen(found) is None)
         return [
             Group(
                 names[found],
@@ -162,11 +163,13 @@ class _Labeller:
         ]
 
 
-def _unique_names(wanted: dict[Label, str]) -> dict[Label, str]:
-    """Module names, numbered where one module has several groups."""
-    counts, used, names = Counter(wanted.values()), Counter[str](), {}
-    for found, module in wanted.items():
+def _unique_names(wanted: dict[Label, str], free: Callable[[Label], bool]) -> dict[Label, str]:
+    """Module names, numbered where one module has several groups; the only one that may shrink has the plain name."""
+    names, used = {}, Counter[str]()
+    shrinks = {module for found, module in wanted.items() if free(found)}
+    plain = Counter(module for found, module in wanted.items() if free(found) or module not in shrinks)
+    for found, module in sorted(wanted.items(), key=lambda item: not free(item[0])):
         base = module or "model"
-        names[found] = base if counts[module] == 1 else f"{base}#{used[base]}"
+        names[found] = base if plain[module] == 1 and not used[base] else f"{base}#{used[base]}"
         used[base] += 1
-    return names
+    return {found: names[found] for found in wanted}
