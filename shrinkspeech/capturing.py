@@ -144,7 +144,8 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
                 return _settled(_from_program(program, example, notes, module), module, strict)
             except Exception as error:
                 failures.append(f"{type(error).__name__}: {str(error).strip()[:600]}")
-    raise CaptureError(f"torch.export cannot capture {type(model).__name__}: {failures[0]}")
+    fixed = f"; with fixed sizes: {failures[2]}" if failures[2] != failures[0] else ""
+    raise CaptureError(f"torch.export cannot capture {type(model).__name__}: {failures[0]}{fixed}")
 
 
 def _settled(captured: Captured, module: nn.Module, strict: bool) -> Captured:

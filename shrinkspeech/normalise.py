@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -165,8 +165,22 @@ def name_sizes(graph_module: fx.GraphModule) -> None:
             shape = _shape(node.args[0])
             node.target = aten.squeeze.dims
             node.args = (node.args[0], [dim for dim, size in enumerate(shape) if isinstance(size, int) and size == 1])
+        elif node.target in (aten.squeeze.dim, aten.squeeze.dims):
+            _name_squeezed(node)
         elif node.target is aten.scaled_dot_product_attention.default and node.kwargs.get("scale") is None:
             node.kwargs = {**node.kwargs, "scale": 1.0 / math.sqrt(_shape(node.args[0])[-1])}
+
+
+def _name_squeezed(node: fx.Node) -> None:
+    """Only the axes that are squeezed: one of several elements stays, also where slicing leaves it just one."""
+    shape, given = _shape(node.args[0]), cast("int | list[int]", node.args[1])
+    dims = [dim % len(shape) for dim in ([given] if isinstance(given, int) else given)] if shape else []
+    dims = [dim for dim in dims if not isinstance(shape[dim], int) or shape[dim] == 1]
+    if dims and node.target is aten.squeeze.dims:
+        node.args = (node.args[0], dims)
+    elif not dims:
+        node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+        node.graph.erase_node(node)
 
 
 MOVED = frozenset((aten.transpose.int, aten.permute.default, aten.t.default, aten.mT.default, aten.swapaxes.default))
@@ -182,7 +196,7 @@ def loosen_views(graph_module: fx.GraphModule) -> None:
 def own_memory(graph_module: fx.GraphModule) -> None:
     """For ONNX, which knows no strides: what may be copied is. The exporter drops copies that look needless by the
     strides of one attention kernel, and then decomposes attention into operators that leave others."""
-    contiguous = {"memory_format": torch.contiguous_format}
+    contiguous: dict[str, Any] = {"memory_format": torch.contiguous_format}
     for node in list(graph_module.graph.nodes):
         if node.target is aten.contiguous.default:
             node.target, node.args, node.kwargs = aten.clone.default, node.args[:1], contiguous

@@ -48,7 +48,11 @@ class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.enter, self.leave = nn.Linear(10, 16), nn.Linear(16, 4)
-        self.attend, self.wide, self.narrow = nn.MultiheadAttention(16, 4, batch_first=True), nn.Linear(16, 24), nn.Linear(24, 16)
+        self.attend, self.wide, self.narrow = (
+            nn.MultiheadAttention(16, 4, batch_first=True),
+            nn.Linear(16, 24),
+            nn.Linear(24, 16),
+        )
         self.norm1, self.norm2 = nn.LayerNorm(16), nn.LayerNorm(16)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,7 +68,11 @@ class Depthwise(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.enter, self.leave = nn.Conv1d(10, 16, 1), nn.Conv1d(16, 4, 1)
-        self.depth, self.norm, self.point = nn.Conv1d(16, 16, 3, padding=1, groups=16), nn.GroupNorm(1, 16), nn.Conv1d(16, 16, 1)
+        self.depth, self.norm, self.point = (
+            nn.Conv1d(16, 16, 3, padding=1, groups=16),
+            nn.GroupNorm(1, 16),
+            nn.Conv1d(16, 16, 1),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.enter(x)
@@ -78,7 +86,10 @@ class Crn(nn.Module):
         super().__init__()
         self.down1, self.down2 = nn.Conv2d(1, 8, (1, 3), (1, 2)), nn.Conv2d(8, 12, (1, 3), (1, 2))
         self.rnn, self.mix = nn.GRU(12 * 3, 20, batch_first=True), nn.Linear(20, 12 * 3)
-        self.up2, self.up1 = nn.ConvTranspose2d(24, 8, (1, 3), (1, 2), output_padding=(0, 1)), nn.ConvTranspose2d(16, 1, (1, 3), (1, 2))
+        self.up2, self.up1 = (
+            nn.ConvTranspose2d(24, 8, (1, 3), (1, 2), output_padding=(0, 1)),
+            nn.ConvTranspose2d(16, 1, (1, 3), (1, 2)),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         a = F.elu(self.down1(x))
