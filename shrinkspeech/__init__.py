@@ -14,7 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shrinkspeech.capturing import Captured, capture
+    from shrinkspeech.captured import Captured
+    from shrinkspeech.capturing import capture
     from shrinkspeech.cost import flops
     from shrinkspeech.export import ExportReport, export_onnx
     from shrinkspeech.fitted import Fitted
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
     from shrinkspeech.labelling import label
     from shrinkspeech.loading import load
     from shrinkspeech.slicing import slice
+    from shrinkspeech.sweeping import sweep
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Captured": "capturing",
+    "Captured": "captured",
     "ExportReport": "export",
     "Fitted": "fitted",
     "GatedModule": "gating",
@@ -42,6 +44,7 @@ _HOME = {
     "label": "labelling",
     "load": "loading",
     "slice": "slicing",
+    "sweep": "sweeping",
 }
 
 __all__ = [
@@ -59,6 +62,7 @@ __all__ = [
     "label",
     "load",
     "slice",
+    "sweep",
 ]
 
 

@@ -22,17 +22,19 @@ class Budget:
     value: float
     relative: bool
 
-    def resolve(self, original: float) -> float:
+    def resolve(self, original: float, text: Callable[[float], str] | None = None) -> float:
         """The budget as an amount.
+
+        Args:
+            text: writes an amount, for the message.
 
         Raises:
             BudgetError: it is above what the original costs.
         """
         amount = self.value * original if self.relative else self.value
         if amount > original * (1 + 1e-9):
-            raise BudgetError(
-                f"the target {self.text} is above the original's {human(original)}: nothing has to shrink"
-            )
+            known = (text or human)(original)
+            raise BudgetError(f"the target {self.text} is above the original's {known}: nothing has to shrink")
         return amount
 
 
@@ -124,8 +126,16 @@ def uniform(choice: Space, target: float) -> dict[str, int]:
     return widths(1.0) if choice.at(choice.full) <= target else widths(low)
 
 
-def reach(choice: Space, target: float) -> None:
+def flops_text(amount: float) -> str:
+    """``24.4M FLOP/s``."""
+    return f"{human(amount)} FLOP/s"
+
+
+def reach(choice: Space, target: float, text: Callable[[float], str] = flops_text) -> None:
     """Refuse a budget that no widths can meet.
+
+    Args:
+        text: writes an amount with its unit, for the message.
 
     Raises:
         BudgetError: the smallest model costs more; the message says how much.
@@ -133,8 +143,8 @@ def reach(choice: Space, target: float) -> None:
     if choice.smallest > target:
         share = 100 * choice.smallest / choice.at(choice.full)
         raise BudgetError(
-            f"the target {human(target)} FLOP/s cannot be reached: with every group at its smallest width the model "
-            f"costs {human(choice.smallest)} FLOP/s ({share:.2f}% of the original)"
+            f"the target {text(target)} cannot be reached: with every group at its smallest width the model "
+            f"costs {text(choice.smallest)} ({share:.2f}% of the original)"
         )
 
 

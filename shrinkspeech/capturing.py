@@ -1,19 +1,14 @@
 """Capture: one ATen graph for every model, with ``torch.export``.
 
-``Captured`` is what every later stage works on. Capture tries the routes that were measured to work most often, in
-order; the error of the last one names the user's own line.
+The routes that were measured to work most often are tried in order; the error of the first names the user's own line.
 """
 
 from __future__ import annotations
 
 import copy
-import io
-import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,97 +17,11 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from shrinkspeech import recurrent
-from shrinkspeech.compare import max_difference
+from shrinkspeech.captured import Captured, dynamic_spec, quiet, set_attribute, with_shapes
 from shrinkspeech.errors import CaptureError
-from shrinkspeech.files import replacing
-from shrinkspeech.modes import TrainableGraph, trainable
-from shrinkspeech.normalise import normalise, own_memory
-
-
-@dataclass(frozen=True)
-class Captured:
-    """A model as an ATen graph in eval mode.
-
-    Attributes:
-        graph_module: the graph and its parameters.
-        example_inputs: one tensor for each input.
-        dynamic: for each input tensor the dimensions that may have another size than in the example.
-        shapes: sizes of every tensor that each node returns for the example inputs, by node name.
-        numbers: values of the nodes that compute sizes.
-        notes: what could not be had, in sentences.
-    """
-
-    graph_module: fx.GraphModule
-    example_inputs: tuple[Any, ...]
-    dynamic: tuple[frozenset[int], ...]
-    shapes: Mapping[str, tuple[tuple[int, ...], ...]]
-    numbers: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def batch(self) -> int:
-        """Items in the example batch: inputs are batch first, so the first dimension of the first input that has several."""
-        tensors = [x for x in pytree.tree_leaves(self.example_inputs) if isinstance(x, Tensor) and x.dim() > 1]
-        return int(tensors[0].shape[0]) if tensors else 1
-
-    def module(self) -> TrainableGraph:
-        """A trainable copy: its ``train()`` and ``eval()`` work; parameters are not shared."""
-        with quiet():
-            return trainable(copy.deepcopy(self.graph_module)).eval()
-
-    def parameters(self) -> dict[str, Tensor]:
-        """Parameters, buffers and constants under the user's own names."""
-        return dict(self.graph_module.state_dict(keep_vars=True))
-
-    def module_of(self, node: fx.Node) -> str:
-        """Path of the user's module that computes ``node``; empty for the model itself."""
-        stack = node.meta.get("nn_module_stack") or {}
-        path = list(stack.values())[-1][0] if stack else ""
-        return "" if path.startswith("_empty") else path.removeprefix("L['self'].")
-
-    def where(self, node: fx.Node) -> str:
-        """Module path and source line of ``node``, as far as the graph knows them."""
-        stack = node.meta.get("nn_module_stack") or {}
-        kind = str(list(stack.values())[-1][1]).rpartition(".")[2] if stack else ""
-        parts = [
-            f"{self.module_of(node) or 'model'}" + (f" ({kind})" if kind and not kind.startswith("_empty") else "")
-        ]
-        line = source_line(node)
-        return ", ".join([*parts, line] if line else parts)
-
-    def save(self, path: str | Path, extra_files: dict[str, Any] | None = None) -> None:
-        """Write a ``.pt2`` that ``torch.export.load`` reads without any of the user's code."""
-        program = self.program()
-        buffer = io.BytesIO()
-        torch.export.save(program, buffer, extra_files=extra_files or {})
-        with replacing(path) as temporary:
-            Path(temporary).write_bytes(buffer.getvalue())
-
-    def program(self, for_onnx: bool = False) -> ExportedProgram:
-        """The graph as an ``ExportedProgram`` in eval mode, with the same dynamic dimensions."""
-        module = self.module()
-        if for_onnx:
-            recurrent.stand_in(module)
-            own_memory(module)
-        spec = _spec(self.example_inputs, self.dynamic)
-        with recurrent.tracing(), quiet():
-            program = torch.export.export(module, self.example_inputs, dynamic_shapes=spec, strict=False)
-        if not for_onnx:
-            recurrent.restore(program.graph_module)
-        return program
-
-
-def source_line(node: fx.Node) -> str:
-    """``file.py:12`` of the innermost line of user code that made ``node``."""
-    lines = [
-        line.strip() for line in (node.meta.get("stack_trace") or "").splitlines() if line.strip().startswith("File ")
-    ]
-    torch_dir = os.path.dirname(torch.__file__)
-    for line in reversed(lines):
-        name = line.split('"')[1]
-        if not name.startswith(torch_dir) and "<" not in name:
-            return f"{os.path.basename(name)}:{line.split('line ')[1].split(',')[0]}"
-    return ""
+from shrinkspeech.modes import trainable
+from shrinkspeech.normalise import normalise
+from shrinkspeech.sizes import proved_dynamic
 
 
 def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | None = None) -> Captured:
@@ -159,7 +68,9 @@ def _settled(captured: Captured, module: nn.Module, strict: bool) -> Captured:
     if all(found == set(proved) for found, proved in zip(symbolic, captured.dynamic, strict=True)):
         return captured
     try:
-        program = _exported(module, captured.example_inputs, _spec(captured.example_inputs, captured.dynamic), strict)
+        program = _exported(
+            module, captured.example_inputs, dynamic_spec(captured.example_inputs, captured.dynamic), strict
+        )
         again = _from_program(program, captured.example_inputs, captured.notes, module)
     except Exception:
         return captured
@@ -185,7 +96,7 @@ def _double_batch(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """A batch of one is repeated where every tensor has it: sizes of 1 are never dynamic."""
     tensors = [x for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor)]
     if tensors and all(x.dim() > 1 and x.shape[0] == 1 for x in tensors):
-        return pytree.tree_map(lambda x: torch.cat([x, x]) if isinstance(x, Tensor) else x, inputs)  # type: ignore[no-any-return]
+        return pytree.tree_map(lambda x: torch.cat([x, x]) if isinstance(x, Tensor) else x, inputs)
     return inputs
 
 
@@ -204,14 +115,6 @@ def _exported(module: nn.Module, inputs: tuple[Any, ...], spec: Any, strict: boo
         program = torch.export.export(module, inputs, dynamic_shapes=spec, strict=strict)
     recurrent.restore(program.graph_module)
     return program
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """torch.export warns about its own internals; nothing there is for the user to act on."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @contextmanager
@@ -264,7 +167,7 @@ def _from_program(
     program: ExportedProgram, inputs: tuple[Any, ...], notes: tuple[str, ...], module: nn.Module | None
 ) -> Captured:
     unlifted = program.module()
-    graph_module = trainable(unlifted)  # type: ignore[arg-type]
+    graph_module = trainable(unlifted)
     graph_module.meta = {}
     _compact(graph_module)
     normalise(graph_module)
@@ -275,7 +178,7 @@ def _from_program(
         for value in (node.meta.get("val") for node in graph_module.graph.nodes if node.op == "placeholder")
     )
     captured = with_shapes(Captured(graph_module, inputs, dynamic, {}, notes=notes))
-    return _proved_dynamic(captured, program.module() if module is None else module)
+    return proved_dynamic(captured, program.module() if module is None else module)
 
 
 def _compact(module: nn.Module) -> None:
@@ -285,140 +188,3 @@ def _compact(module: nn.Module) -> None:
             tensor, nn.Parameter
         ):
             set_attribute(module, name, tensor.clone())
-
-
-class _Recorder(fx.Interpreter):
-    """Runs a graph and writes down sizes and numbers, nothing else."""
-
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
-        self.shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
-        self.numbers: dict[str, Any] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        leaves = list(result) if isinstance(result, list | tuple) else [result]
-        self.shapes[n.name] = tuple(tuple(x.shape) for x in leaves if isinstance(x, Tensor))
-        if isinstance(result, int | float | bool):
-            self.numbers[n.name] = result
-        return result
-
-
-def with_shapes(captured: Captured) -> Captured:
-    """The record with sizes read off a run of the graph on its example inputs."""
-    recorder = _Recorder(captured.graph_module)
-    with torch.no_grad():
-        recorder.run(*captured.example_inputs)
-    return replace(captured, shapes=recorder.shapes, numbers=recorder.numbers)
-
-
-def symbols(captured: Captured) -> dict[str, list[tuple[int, int]]]:
-    """Dynamic sizes by their name in the graph: where each stands, as (input, dimension)."""
-    nodes = [node for node in captured.graph_module.graph.nodes if node.op == "placeholder"]
-    found: dict[str, list[tuple[int, int]]] = {}
-    for index, (node, dynamic) in enumerate(zip(nodes, captured.dynamic, strict=True)):
-        for dim in sorted(dynamic):
-            value = node.meta.get("val")
-            name = str(value.shape[dim]) if isinstance(value, Tensor) else f"{node.name}.{dim}"
-            found.setdefault(name, []).append((index, dim))
-    return found
-
-
-def other_inputs(captured: Captured, scale: Callable[[int, int], int], only: str | None = None) -> tuple[Any, ...]:
-    """Random inputs of other sizes: ``scale(dim, size)`` for each dynamic size (or only for the one named)."""
-    leaves, spec = pytree.tree_flatten(captured.example_inputs)
-    shapes = [list(leaf.shape) if isinstance(leaf, Tensor) else [] for leaf in leaves]
-    for name, places in symbols(captured).items():
-        if only is None or name == only:
-            new = scale(places[0][1], shapes[places[0][0]][places[0][1]])
-            for index, dim in places:
-                shapes[index][dim] = new
-    changed = [
-        _like(leaf, shape) if isinstance(leaf, Tensor) else leaf for leaf, shape in zip(leaves, shapes, strict=True)
-    ]
-    return tuple(pytree.tree_unflatten(changed, spec))
-
-
-def _like(leaf: Tensor, shape: list[int]) -> Tensor:
-    """Values of the example's own kind at another shape, always the same ones."""
-    generator = torch.Generator().manual_seed(sum(shape))
-    if leaf.is_floating_point():
-        deviation = float(leaf.std()) if leaf.numel() > 1 else 0.0
-        return torch.randn(shape, generator=generator).to(leaf.dtype) * (deviation or 0.1)
-    flat = leaf.reshape(-1)
-    picks = torch.randint(0, flat.numel(), (torch.Size(shape).numel(),), generator=generator)
-    return flat[picks].reshape(shape)
-
-
-def smaller(dim: int, size: int) -> int:
-    """Another size for a dynamic dimension: one more in the batch, three quarters elsewhere."""
-    return size + 1 if dim == 0 else max(2, size * 3 // 4)
-
-
-def _proved_dynamic(captured: Captured, reference: nn.Module) -> Captured:
-    """Keep a dimension dynamic only if graph and model agree at another size of it; say why where it is not."""
-    notes: list[str] = []
-    fixed: set[tuple[int, int]] = set()
-    for name, places in symbols(captured).items():
-        index, dim = places[0]
-        inputs = other_inputs(captured, smaller, only=name)
-        problem = _compare(captured, reference, inputs)
-        if problem:
-            fixed |= set(places)
-            notes.append(f"input {index}: dimension {dim} stays {_extent(captured, index, dim)}: {problem}")
-    for index, (x, dynamic) in enumerate(
-        zip(pytree.tree_leaves(captured.example_inputs), captured.dynamic, strict=True)
-    ):
-        if isinstance(x, Tensor) and x.dim() > 1:
-            notes += [
-                f"input {index}: dimension {dim} stays {x.shape[dim]}: the model's code fixes it"
-                for dim in (0, x.dim() - 1)
-                if dim not in dynamic
-            ]
-    kept = tuple(
-        frozenset(dim for dim in dims if (index, dim) not in fixed) for index, dims in enumerate(captured.dynamic)
-    )
-    return replace(captured, dynamic=kept, notes=(*captured.notes, *dict.fromkeys(notes)))
-
-
-def _extent(captured: Captured, index: int, dim: int) -> int:
-    return int(pytree.tree_leaves(captured.example_inputs)[index].shape[dim])
-
-
-def _compare(captured: Captured, reference: nn.Module, inputs: tuple[Any, ...]) -> str:
-    """Why another size is not possible; empty where graph and model agree (also where both draw the same noise)."""
-    try:
-        wanted = _seeded(reference, inputs)
-    except Exception:
-        return "the model runs at no other size tried"
-    try:
-        worst = max_difference(_seeded(captured.graph_module, inputs), wanted)
-    except Exception as error:
-        return f"the captured graph fails at another ({type(error).__name__})"
-    return "" if worst <= 1e-4 else f"the captured graph differs at another (by {worst:.1e})"
-
-
-def _seeded(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return module(*copy.deepcopy(inputs))
-
-
-def attribute(module: nn.Module, path: str) -> Any:
-    """A parameter, buffer or constant by its dotted path."""
-    value: Any = module
-    for part in path.split("."):
-        value = getattr(value, part)
-    return value
-
-
-def set_attribute(module: nn.Module, path: str, value: Any) -> None:
-    """Replace a parameter, buffer or constant by its dotted path."""
-    parent, _, name = path.rpartition(".")
-    setattr(attribute(module, parent) if parent else module, name, value)
-
-
-def _spec(inputs: tuple[Any, ...], dynamic: tuple[frozenset[int], ...]) -> Any:
-    leaves, spec = pytree.tree_flatten(inputs)
-    dims = [{dim: Dim.AUTO for dim in sorted(which)} or None for which in dynamic]
-    return pytree.tree_unflatten(dims[: len(leaves)], spec)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from shrinkspeech.budget import Space, shifted
-from shrinkspeech.cost import DifferentiableCost
+from shrinkspeech.cost import Cost, DifferentiableCost
 from shrinkspeech.gates import Widths
 
 
@@ -21,16 +21,21 @@ class WidthController:
     """Holds the momentum of the width gradient.
 
     Args:
+        space: limits of ``widths``, and what they cost.
         rate: root mean square change of log width in one step.
         memory: share of the old gradient that is kept in each step.
     """
 
-    def __init__(self, widths: Widths, space: Space, cost: DifferentiableCost, rate: float, memory: float = 0.9) -> None:
-        self.widths, self.space, self.cost = widths, space, cost
-        self.rate, self.memory = rate, memory
+    def __init__(self, widths: Widths, space: Space, rate: float, memory: float = 0.9) -> None:
+        self.widths, self.space, self.rate, self.memory = widths, space, rate, memory
+        self.cost = DifferentiableCost(Cost({"": space.cost}, {}, space.full), widths.names)
         self.momentum = torch.zeros(len(widths.names), dtype=torch.float64)
         self.scale = 0.0
         self.price = 0.0
+
+    def adopt(self, other: WidthController) -> None:
+        """Go on where another controller, of the same groups, stopped."""
+        self.momentum, self.scale, self.price = other.momentum, other.scale, other.price
 
     def step(self, budget: float) -> float:
         """Move the widths by their present gradient and set the cost to ``budget``; returns the cost in FLOP/s."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from shrinkspeech.axes import Axis, Fixed, Label, Product, Sum
-from shrinkspeech.capturing import Captured
+from shrinkspeech.captured import Captured
 from shrinkspeech.groups import Groups
 from shrinkspeech.rules.registry import Term
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from shrinkspeech.axes import labels_of
-from shrinkspeech.capturing import Captured, attribute
+from shrinkspeech.captured import Captured, attribute
 from shrinkspeech.errors import SliceError
 from shrinkspeech.groups import Groups
 from shrinkspeech.modes import FLAGS, operator_of

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shrinkspeech.capturing import Captured
+from shrinkspeech.captured import Captured
 from shrinkspeech.errors import InputError, LoadError
 
 DTYPES = {

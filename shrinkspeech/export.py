@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from shrinkspeech import __version__
-from shrinkspeech.capturing import Captured
+from shrinkspeech.captured import Captured
 from shrinkspeech.cost import flops
 from shrinkspeech.errors import ExportError, InputError
 from shrinkspeech.files import replacing

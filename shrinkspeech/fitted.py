@@ -9,17 +9,35 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from shrinkspeech.capturing import Captured
+from shrinkspeech.captured import Captured
 from shrinkspeech.files import replacing
 
 
 @dataclass(frozen=True)
+class Reached:
+    """What the budget was of (``flops``, ``params``, ``size`` or ``latency``), in ``unit``.
+
+    A latency was measured on the machine that ran the fit, all else was counted.
+    """
+
+    quantity: str
+    unit: str
+    original: float
+    target: float
+    reached: float
+
+
+@dataclass(frozen=True)
 class FitReport:
-    """What a fit did. FLOP/s are per second of audio; ``seconds`` is the audio in one example, ``duration`` the fit's."""
+    """What a fit did. FLOP/s are per second of audio; ``seconds`` is the audio in one example, ``duration`` the fit's.
+
+    ``target_flops`` is None where the budget was of something else; ``loss`` is the mean over the last 50 steps.
+    """
 
     original_flops: float
-    target_flops: float
+    target_flops: float | None
     flops: float
+    budget: Reached
     original_params: int
     params: int
     metrics_before: Mapping[str, float]
@@ -28,6 +46,7 @@ class FitReport:
     steps: int
     seed: int
     duration: float
+    loss: float | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from shrinkspeech.capturing import Captured, attribute
+from shrinkspeech.captured import Captured, attribute
 from shrinkspeech.groups import Groups
 from shrinkspeech.rules.registry import Fold
 

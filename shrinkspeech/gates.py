@@ -141,6 +141,33 @@ class Widths(nn.Module):
         return None if open_ else vector
 
 
+class _Scaled(torch.autograd.Function):
+    """``x`` times a factor for each unit of ``dim``; only the factors on the boundary get a gradient.
+
+    Where a keep is 0 or 1 it does not follow the width, so the product over all units need not be summed.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor, dim: int, boundary: Tensor) -> Tensor:
+        shape = [-1 if i == dim % x.dim() else 1 for i in range(x.dim())]
+        ctx.dim, ctx.shape = dim, shape
+        ctx.save_for_backward(x if factor.requires_grad else None, factor, boundary)
+        return x * factor.view(shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        [gradient] = gradients
+        x, factor, boundary = ctx.saved_tensors
+        to_x = gradient * factor.view(ctx.shape) if ctx.needs_input_grad[0] else None
+        to_factor = None
+        if ctx.needs_input_grad[1]:
+            both = gradient.index_select(ctx.dim, boundary) * x.index_select(ctx.dim, boundary)
+            others = [dim for dim, size in enumerate(ctx.shape) if size == 1]
+            sums = both.sum(others) if others else both
+            to_factor = torch.zeros_like(factor).index_copy_(0, boundary, sums)
+        return to_x, to_factor, None, None
+
+
 class Gate(nn.Module):
     """The switch where an axis is read: ``x → √a·x + √(1 − a)·σ·ν`` on dimension ``dim``."""
 
@@ -158,21 +185,21 @@ class Gate(nn.Module):
         shape[self.dim] = -1
         if widths.overrides:
             return x * keep.to(x.dtype).view(shape)
-        y = x * amplitude(keep).to(x.dtype).view(shape)
-        return self._noise(x, y, keep) if self.training and widths.noise else y
-
-    def _noise(self, x: Tensor, y: Tensor, keep: Tensor) -> Tensor:
-        """Only the units on the boundary carry noise."""
         boundary = torch.nonzero((keep.detach() > 0) & (keep.detach() < 1)).flatten()
-        if not len(boundary):
-            return y
+        y: Tensor = _Scaled.apply(x, amplitude(keep).to(x.dtype), self.dim, boundary)
+        return self._noise(x, y, keep, boundary) if self.training and widths.noise and len(boundary) else y
+
+    def _noise(self, x: Tensor, y: Tensor, keep: Tensor, boundary: Tensor) -> Tensor:
+        """Only the units on the boundary carry noise."""
         part = x.detach().index_select(self.dim, boundary)
         others = [dim for dim in range(x.dim()) if dim != self.dim]
-        sigma = part.float().square().mean(others, keepdim=True).sqrt().to(x.dtype)
+        norm = torch.linalg.vector_norm(part, dim=others, keepdim=True, dtype=torch.float32)
+        sigma = norm * (part.shape[self.dim] / max(part.numel(), 1)) ** 0.5
         shape = [1] * x.dim()
         shape[self.dim] = -1
-        share = amplitude(1 - keep[boundary]).to(x.dtype).view(shape)
-        return y.index_add(self.dim, boundary, torch.randn_like(part) * sigma * share)
+        share = amplitude(1 - keep[boundary]).view(shape) * sigma
+        # In place: y is a fresh product, whose backward pass reads its factors alone.
+        return y.index_add_(self.dim, boundary, torch.randn_like(part) * share.to(x.dtype))
 
 
 class MaskedOperator(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from shrinkspeech.axes import Axis
-from shrinkspeech.capturing import Captured
+from shrinkspeech.captured import Captured
 from shrinkspeech.gates import Gate, MaskedOperator, Widths
 from shrinkspeech.groups import Groups
 from shrinkspeech.modes import TrainableGraph

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from shrinkspeech import rules  # noqa: F401  (registers the rules)
 from shrinkspeech.axes import Axes, Fixed, Label, labels_of
-from shrinkspeech.capturing import Captured, attribute
+from shrinkspeech.captured import Captured, attribute
 from shrinkspeech.groups import Carrier, Group, Groups
 from shrinkspeech.rules.registry import Effect, Site, rule_for
 from shrinkspeech.unifier import Unifier

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from shrinkspeech.archive import code_in, tensors_only
-from shrinkspeech.capturing import Captured, capture
+from shrinkspeech.captured import Captured
+from shrinkspeech.capturing import capture
 from shrinkspeech.errors import LoadError, ShrinkSpeechError
 from shrinkspeech.examples import examples, seconds_of, shapes_text
 from shrinkspeech.factories import FACTORY, build, fill

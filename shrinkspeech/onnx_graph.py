@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from shrinkspeech import recurrent
-from shrinkspeech.capturing import Captured, quiet
+from shrinkspeech.captured import Captured, quiet
 from shrinkspeech.errors import ExportError
 from shrinkspeech.onnx_file import first_line
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from shrinkspeech.axes import Axis
-from shrinkspeech.capturing import Captured
+from shrinkspeech.captured import Captured
 from shrinkspeech.gating import GatedModule
 from shrinkspeech.groups import Group, Groups
 

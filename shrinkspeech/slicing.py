@@ -6,6 +6,7 @@ rewritten. Nothing is run before the sizes that the labels promise have been com
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from shrinkspeech.capturing import Captured, attribute, set_attribute
+from shrinkspeech.captured import Captured, attribute, set_attribute
 from shrinkspeech.depth import remove_branches
 from shrinkspeech.errors import SliceError
 from shrinkspeech.groups import Groups
+from shrinkspeech.modes import trainable
 from shrinkspeech.rules.registry import Literal
 
 
@@ -33,7 +35,7 @@ def slice(captured: Captured, groups: Groups, widths: Mapping[str, int | Sequenc
         SliceError: a group may not shrink, a unit does not exist, or the sliced graph does not run.
     """
     kept = {name: _units(groups, name, value) for name, value in widths.items()}
-    module = captured.module()
+    module = trainable(captured.graph_module).eval()
     _slice_parameters(module, groups, kept)
     for node in module.graph.nodes:
         for literal in groups.effects[node.name].literals if node.name in groups.effects else ():
@@ -62,15 +64,14 @@ def _units(groups: Groups, name: str, value: int | Sequence[int]) -> list[int]:
 
 
 def _slice_parameters(module: nn.Module, groups: Groups, kept: Mapping[str, Sequence[int]]) -> None:
-    """Index every tensor by its axes; a tensor under several names stays one tensor."""
+    """Index every tensor by its axes, or copy it; a tensor under several names stays one tensor."""
     done: dict[int, Any] = {}
     for name, axes in groups.parameters.items():
         tensor = attribute(module, name)
         if id(tensor) not in done:
-            done[id(tensor)] = (tensor, _indexed(tensor, axes, groups, kept))
-        new = done[id(tensor)][1]
-        if new is not tensor:
-            set_attribute(module, name, new)
+            small = _indexed(tensor, axes, groups, kept)
+            done[id(tensor)] = (tensor, copy.deepcopy(small) if small is tensor else small)
+        set_attribute(module, name, done[id(tensor)][1])
 
 
 def _indexed(tensor: Tensor, axes: Sequence[Any], groups: Groups, kept: Mapping[str, Sequence[int]]) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from shrinkspeech.capturing import Captured, other_inputs, smaller, symbols
+from shrinkspeech.captured import Captured
 from shrinkspeech.compare import distance
 from shrinkspeech.errors import ExportError, InputError
 from shrinkspeech.onnx_cost import OnnxCost, onnx_flops, parameters
@@ -32,6 +32,7 @@ from shrinkspeech.onnx_file import (
     random_feed,
     read_model,
 )
+from shrinkspeech.sizes import other_inputs, smaller, symbols
 
 Inputs = Sequence[Any] | Mapping[str, np.ndarray[Any, Any]]
 """Inputs of one run: nested tensors in the order of the model's inputs, or arrays by name."""

@@ -18,7 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
-from shrinkspeech.capturing import Captured, capture
+from shrinkspeech.captured import Captured
+from shrinkspeech.capturing import capture
 from shrinkspeech.compare import max_difference
 from shrinkspeech.cost import count, flops
 from shrinkspeech.gating import GatedModule, gate

@@ -13,7 +13,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from shrinkspeech.capturing import Captured, capture
+from shrinkspeech.captured import Captured
+from shrinkspeech.capturing import capture
 from shrinkspeech.errors import InputError
 from shrinkspeech.export import export_onnx
 from shrinkspeech.onnx_cost import OnnxCost, onnx_flops

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import shrinkspeech
-from shrinkspeech.capturing import Captured
+from shrinkspeech.captured import Captured
 from shrinkspeech.compare import max_difference
 from shrinkspeech.depth import allow_empty, removable
 from shrinkspeech.errors import SliceError

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 import shrinkspeech
 from sample_models.crnn_vad import model as crnn_vad
 from shrinkspeech import export, recurrent
-from shrinkspeech.capturing import Captured, capture
+from shrinkspeech.captured import Captured
+from shrinkspeech.capturing import capture
 from shrinkspeech.compare import distance
 from shrinkspeech.errors import ExportError
 from shrinkspeech.export import ExportReport, export_onnx

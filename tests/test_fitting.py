@@ -15,13 +15,18 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import shrinkspeech
-from shrinkspeech.capturing import Captured
+from shrinkspeech.budget import space
+from shrinkspeech.captured import Captured
 from shrinkspeech.compare import max_difference
-from shrinkspeech.errors import RecipeError
+from shrinkspeech.cost import count
+from shrinkspeech.errors import BudgetError, RecipeError
 from shrinkspeech.fitting import Progress, Settings
 from shrinkspeech.folding import fold
 from shrinkspeech.recipe import load_recipe
 from shrinkspeech.scoring import magnitude
+from shrinkspeech.stages import GatedRun, Goal, Part
+from shrinkspeech.targets import FLOPS, Objective
+from shrinkspeech.training import Trainer
 
 SECONDS = 0.5
 
@@ -168,6 +173,88 @@ def test_saved_run(fitted: Any, tmp_path: Path) -> None:
     widths = json.loads((tmp_path / "run" / "widths.json").read_text())
     assert {name: item["width"] for name, item in widths.items()} == dict(fitted.widths)
     assert all(len(item["units"]) == item["width"] == len(set(item["units"])) for item in widths.values())
+
+
+def test_kept_are_units_of_the_original(captured: Captured) -> None:
+    """Without steps and folding the small model is the original, sliced to the units that it names."""
+    result = run(captured, "30%", steps=0, settings=Settings(fold=False, warm_start=1.3))
+    sliced = shrinkspeech.slice(captured, shrinkspeech.label(captured), result.kept)
+    x = batch(3)[0]
+    assert torch.equal(sliced.graph_module(x), result.captured.graph_module(x))
+
+
+@pytest.fixture(scope="module")
+def resliced(captured: Captured) -> Any:
+    """A fit to a twentieth from the whole model: it is re-sliced several times on the way."""
+    return run(captured, "5%", steps=60, settings=Settings(warm_start=None))
+
+
+def test_reslicing_changes_nothing(captured: Captured, resliced: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[dict[str, int]] = []
+    prepare = Trainer.prepare
+
+    def counted(self: Trainer, model: nn.Module, *rest: Any) -> Any:
+        sizes.append({name: tensor.numel() for name, tensor in model.named_parameters()})
+        return prepare(self, model, *rest)
+
+    monkeypatch.setattr(Trainer, "prepare", counted)
+    never = run(captured, "5%", steps=60, settings=Settings(warm_start=None, reslice=0.0))
+    assert len(sizes) == 2
+    sizes.clear()
+    often = run(captured, "5%", steps=60, settings=Settings(warm_start=None))
+    assert len(sizes) >= 4
+    assert sum(sizes[-2].values()) < 0.5 * sum(sizes[0].values())
+    assert often.report.flops == pytest.approx(never.report.flops, rel=0.02)
+    assert often.report.loss == pytest.approx(never.report.loss, rel=0.02)
+    assert often.widths == resliced.widths
+
+
+def test_kept_after_reslicing_gives_the_shapes_of_the_small_model(captured: Captured, resliced: Any) -> None:
+    sliced = shrinkspeech.slice(captured, shrinkspeech.label(captured), resliced.kept)
+    small = resliced.captured.parameters()
+    assert {n: t.shape for n, t in sliced.parameters().items()} == {n: t.shape for n, t in small.items()}
+    assert {name: len(units) for name, units in resliced.kept.items()} == resliced.widths
+
+
+def gated_run(captured: Captured, steps: int) -> GatedRun:
+    """Steps towards a twentieth, without any re-slicing."""
+    groups = shrinkspeech.label(captured)
+    cost = count(captured, groups, SECONDS)
+    objective = Objective(FLOPS, cost.total, cost.original)
+    goal = Goal(objective, space(groups, cost.total, cost.full), 0.05 * cost.original, cost.total)
+    trainer = Trainer(captured, load_recipe(RECIPE), Settings(), steps, 2e-3, lambda progress: None)
+    result = GatedRun(trainer, Part.whole(captured, groups), goal)
+    for i in range(steps):
+        result.step(cost.original * 0.05 ** ((i + 1) / steps), 2.0)
+    return result
+
+
+def test_a_reslice_leaves_outputs_noise_and_moments_as_they_were(captured: Captured) -> None:
+    before = gated_run(captured, 12)
+    x = batch(8)[0]
+    noisy, quiet = seeded(before.model.train(), x), before.model.eval()(x)
+    after = before.resliced(window=2.0)
+    assert after is not before
+    assert sum(p.numel() for p in after.weights) < 0.5 * sum(p.numel() for p in before.weights)
+    assert max_difference(after.model.eval()(x), quiet) <= 1e-5
+    assert max_difference(seeded(after.model.train(), x), noisy) <= 1e-5
+    assert after.real == pytest.approx(before.real)
+    assert torch.equal(after.controller.momentum, before.controller.momentum)
+    assert after.resliced(window=2.0) is after
+    moments = [after.optimiser.state[parameter]["exp_avg"].shape for parameter in after.weights]
+    assert moments == [parameter.shape for parameter in after.weights]
+
+
+def seeded(model: nn.Module, x: Tensor) -> Tensor:
+    torch.manual_seed(5)
+    return model(x).detach()
+
+
+def test_exactly_one_target(captured: Captured) -> None:
+    with pytest.raises(BudgetError, match="exactly one target"):
+        shrinkspeech.fit(captured, RECIPE, steps=4)
+    with pytest.raises(BudgetError, match="exactly one target"):
+        shrinkspeech.fit(captured, RECIPE, "50%", target_params="50%", steps=4)
 
 
 def test_folding_takes_away_much_of_the_error(captured: Captured) -> None:

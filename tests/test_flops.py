@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from shrinkspeech.capturing import Captured, capture
+from shrinkspeech.captured import Captured
+from shrinkspeech.capturing import capture
 from shrinkspeech.cost import DifferentiableCost, Polynomial, count, flops
 from shrinkspeech.labelling import label
 from shrinkspeech.slicing import slice as slice_graph

@@ -11,7 +11,7 @@ import typer
 from shrinkspeech_cli import options as o
 
 if TYPE_CHECKING:
-    from shrinkspeech.capturing import Captured
+    from shrinkspeech.captured import Captured
     from shrinkspeech.verify import CheckReport
 
 _LIMITS, _REFERENCE = "Limits", "Reference model"

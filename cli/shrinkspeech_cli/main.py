@@ -1,4 +1,4 @@
-"""``shrinkspeech``: inspect, fit, export, check.
+"""``shrinkspeech``: inspect, fit, sweep, export, check.
 
 torch is imported inside the commands, so that ``--help`` answers at once.
 """
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import typer
 
 from shrinkspeech.errors import ShrinkSpeechError
-from shrinkspeech_cli import check, export, fit, inspect
+from shrinkspeech_cli import check, export, fit, inspect, sweep
 
 EXIT_CODES = "Exit codes: 0 done, 1 a check was not met, 2 bad usage or input."
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.command("inspect")(inspect.inspect)
 app.command("fit")(fit.fit)
+app.command("sweep")(sweep.sweep)
 app.command("export")(export.export)
 app.command("check")(check.check)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from shrinkspeech.capturing import Captured
+    from shrinkspeech.captured import Captured
     from shrinkspeech.groups import Groups
     from shrinkspeech.recipe import Recipe
 

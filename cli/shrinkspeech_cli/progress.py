@@ -56,9 +56,15 @@ class _Facts:
         named = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         if named and metrics == self.original:
             named = f"(original: {named})"
-        return "  ".join(
-            filter(None, [f"loss {self.loss:.4f}", f"{human(now.flops)} of {human(now.target)} FLOP/s", named])
-        )
+        return "  ".join(filter(None, [f"loss {self.loss:.4f}", _of(now), named]))
+
+
+def _of(now: Progress) -> str:
+    """``24.4M of 24.2M FLOP/s``; where the budget is of something else, both that and the FLOP/s."""
+    text = now.quantity.text
+    if now.quantity.name == "flops":
+        return f"{human(now.cost)} of {text(now.target)}"
+    return f"{text(now.cost)} of {text(now.target)}  {human(now.flops)} FLOP/s"
 
 
 class _Lines:

@@ -1,4 +1,4 @@
-"""What a fit reached, in two tables."""
+"""What a fit or a sweep reached, in tables."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from shrinkspeech.budget import human
+from shrinkspeech.targets import QUANTITIES
 
 if TYPE_CHECKING:
     from shrinkspeech.fitted import Fitted
@@ -23,6 +24,10 @@ def summary(fitted: Fitted, sizes: Mapping[str, int], run: Path) -> None:
     table = _table("", "original", "small", "small / original")
     _row(table, "FLOP/s", report.original_flops, report.flops)
     _row(table, "parameters", report.original_params, report.params)
+    quantity, budget = QUANTITIES[report.budget.quantity], report.budget
+    if quantity.name in ("size", "latency"):
+        share = f"{100 * budget.reached / budget.original:.2f}%"
+        table.add_row(quantity.name, quantity.text(budget.original), quantity.text(budget.reached), share)
     for name, before in report.metrics_before.items():
         after = report.metrics_after.get(name)
         table.add_row(escape(name), f"{before:.4g}", "–" if after is None else f"{after:.4g}", "")
@@ -32,9 +37,33 @@ def summary(fitted: Fitted, sizes: Mapping[str, int], run: Path) -> None:
         widths.add_row(escape(name), str(sizes[name]), str(width))
     console.print()
     console.print(widths)
-    console.print(
-        f"\nwrote {run}: model.pt2, model.safetensors, widths.json, report.json", soft_wrap=True, markup=False
+    met = "met" if budget.reached <= budget.target * (1 + 1e-9) else "NOT met"
+    console.print(f"\nbudget of {quantity.text(budget.target)} {met}: {quantity.text(budget.reached)}")
+    console.print(f"wrote {run}: model.pt2, model.safetensors, widths.json, report.json", soft_wrap=True, markup=False)
+
+
+def sweep_summary(results: Mapping[str, Fitted], folder: Path) -> None:
+    """What each budget reached, and where the files are."""
+    reports = {text: fitted.report for text, fitted in results.items()}
+    first = next(iter(reports.values()))
+    quantity = QUANTITIES[first.budget.quantity]
+    extra = [quantity.name] if quantity.name in ("size", "latency") else []
+    table = _table(
+        "budget", "FLOP/s", "% of original", "parameters", *extra, *map(escape, first.metrics_before), "time"
     )
+    original = [quantity.text(first.budget.original)] if extra else []
+    metrics = [f"{value:.4g}" for value in first.metrics_before.values()]
+    table.add_row("original", human(first.original_flops), "100", human(first.original_params), *original, *metrics, "")
+    for text, report in reports.items():
+        share = f"{100 * report.flops / report.original_flops:.2f}"
+        reached = [quantity.text(report.budget.reached)] if extra else []
+        metrics = [f"{report.metrics_after.get(name, float('nan')):.4g}" for name in report.metrics_before]
+        row = [human(report.flops), share, human(report.params), *reached, *metrics, f"{report.duration:.0f} s"]
+        table.add_row(escape(text), *row)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"\ntotal time {sum(report.duration for report in reports.values()):.0f} s")
+    console.print(f"wrote {folder}: a RUN for each budget, sweep.csv, sweep.png", soft_wrap=True, markup=False)
 
 
 def _table(*titles: str) -> Table:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from shrinkspeech.capturing import Captured, with_shapes
+from shrinkspeech.captured import Captured, with_shapes
 from shrinkspeech.modes import trainable
 from shrinkspeech.normalise import normalise
 

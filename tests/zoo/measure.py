@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from shrinkspeech.budget import repair, space, uniform
-from shrinkspeech.capturing import Captured, capture
+from shrinkspeech.captured import Captured
+from shrinkspeech.capturing import capture
 from shrinkspeech.compare import max_difference
 from shrinkspeech.cost import Cost, count
 from shrinkspeech.export import export_onnx

@@ -1,0 +1,40 @@
+"""No labels: the small model learns to give the original's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from shrinkspeech.data.items import Batch
+from shrinkspeech.tasks.base import Task
+from shrinkspeech.tasks.reading import Observed
+
+
+@dataclass
+class Distil(Task):
+    """The fit's own loss; the distance to the original's outputs relative to their variance, 0 for the same."""
+
+    name = "distil"
+    kind = "none"
+
+    def prepare(self, observed: Observed, batch: Batch) -> tuple[str, ...]:
+        return ()
+
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
+        raise NotImplementedError("the fit itself compares with the original")
+
+    def evaluate(self, model: Any) -> Mapping[str, float]:
+        original = self.captured.module()
+        distances = []
+        for outputs, batch in self.results(model):
+            with torch.no_grad():
+                wanted = original(*self.intake(batch))
+            pairs = zip(tree_leaves(outputs), tree_leaves(wanted), strict=True)
+            parts = [(x - y).square().mean() / y.var().clamp_min(1e-8) for x, y in pairs if isinstance(y, Tensor)]
+            distances.append(torch.stack(parts).mean())
+        return {"distance": float(torch.stack(distances).mean())}
