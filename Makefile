@@ -50,6 +50,6 @@ $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: pyproject.toml | $(VENV)/.torch
 
 # speechbrain asks for torchaudio, which the models measured do not use and which would bring another torch.
 $(VENV)/.zoo: $(VENV)/.dev
-	$(PY) -m pip install --quiet transformers hyperpyyaml sentencepiece joblib scipy tqdm requests
+	$(PY) -m pip install --quiet -e ".[zoo]"
 	$(PY) -m pip install --quiet --no-deps speechbrain
 	@touch $@

@@ -27,9 +27,10 @@ import shrinkspeech
 from shrinkspeech.budget import space
 from shrinkspeech.captured import Captured
 from shrinkspeech.cost import count
+from shrinkspeech.parts import Part
 from shrinkspeech.recipe import Recipe, load_recipe
 from shrinkspeech.settings import Settings
-from shrinkspeech.stages import GatedRun, Goal, Part
+from shrinkspeech.stages import GatedRun, Goal
 from shrinkspeech.targets import FLOPS, Objective
 from shrinkspeech.training import Trainer
 

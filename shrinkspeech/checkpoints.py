@@ -17,7 +17,8 @@ import torch
 
 from shrinkspeech.errors import InputError
 from shrinkspeech.files import replacing
-from shrinkspeech.stages import GatedRun, Goal, Part
+from shrinkspeech.parts import Part
+from shrinkspeech.stages import GatedRun, Goal
 from shrinkspeech.training import Trainer, to_device
 
 
@@ -117,8 +118,9 @@ def restored_part(state: Mapping[str, Any], whole: Part) -> Part:
     """The part that was saved: the original sliced to the same units, with the weights of then."""
     units = state["kept"]
     part = replace(whole, ranks=whole.kept).sliced(units)
-    module = part.captured.graph_module
+    module = part.captured.module()  # without what a removed branch has left unused
     module.load_state_dict(state["weights"])
+    part = replace(part, captured=replace(part.captured, graph_module=module))
     return replace(part, ranks=state["ranks"], moments=state["moments"])
 
 

@@ -15,9 +15,10 @@ from shrinkspeech.cost import count
 from shrinkspeech.fitted import FitReport, Fitted, Reached
 from shrinkspeech.groups import Groups
 from shrinkspeech.labelling import label
+from shrinkspeech.parts import Part
 from shrinkspeech.recipe import load_recipe
 from shrinkspeech.settings import Progress, Settings
-from shrinkspeech.stages import GatedRun, Goal, Part, gated, note, repaired, tune, warm_start
+from shrinkspeech.stages import GatedRun, Goal, gated, note, repaired, tune, warm_start
 from shrinkspeech.targets import FLOPS, Objective, Quantity, Target, objective_for, only_target
 from shrinkspeech.training import Trainer, seed_everything
 

@@ -11,67 +11,20 @@ import torch
 from torch import Tensor
 
 from shrinkspeech.budget import Space, repair, uniform
-from shrinkspeech.captured import Captured
 from shrinkspeech.controller import WidthController, between
 from shrinkspeech.cost import Polynomial
 from shrinkspeech.folding import fold
 from shrinkspeech.gating import gate
-from shrinkspeech.groups import Groups
+from shrinkspeech.parts import Part
 from shrinkspeech.scoring import magnitude, taylor
-from shrinkspeech.slicing import slice as slice_graph
-from shrinkspeech.slicing import slice_tensors
 from shrinkspeech.targets import Objective, settled
-from shrinkspeech.training import Moments, Trainer, moments_of
+from shrinkspeech.training import Trainer, moments_of
 
 ROUNDS = 5
 """Repairs at most, where the objective is measured."""
 
 NEAR = 0.95
 """A measured objective above this share of its target is near enough."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """What is left of a model on the way: its graph, the labels of that graph, and where its units come from.
-
-    Attributes:
-        kept: units of the original that remain, ascending, for each group that could shrink.
-        ranks: for each of them its place among all units of the group (lowest: kept longest).
-        moments: state of the optimiser.
-    """
-
-    captured: Captured
-    groups: Groups
-    kept: Mapping[str, Sequence[int]]
-    ranks: Mapping[str, Sequence[int]]
-    moments: Moments
-
-    @classmethod
-    def whole(cls, captured: Captured, groups: Groups) -> Part:
-        """The original itself."""
-        units = {group.name: range(group.size) for group in groups.shrinkable}
-        return cls(captured, groups, units, units, {})
-
-    @property
-    def widths(self) -> dict[str, int]:
-        return {name: len(units) for name, units in self.kept.items()}
-
-    def best(self, widths: Mapping[str, int]) -> dict[str, list[int]]:
-        """Positions of the units of lowest rank, ascending."""
-        return {
-            name: sorted(sorted(range(len(self.ranks[name])), key=self.ranks[name].__getitem__)[:width])
-            for name, width in widths.items()
-        }
-
-    def sliced(self, units: Mapping[str, Sequence[int]]) -> Part:
-        """The part with only some of its present units (by position, ascending) for each group."""
-        return Part(
-            slice_graph(self.captured, self.groups, units),
-            self.groups.narrowed(units),
-            {name: [self.kept[name][unit] for unit in units[name]] for name in self.kept},
-            {name: [self.ranks[name][unit] for unit in units[name]] for name in self.kept},
-            slice_tensors(self.moments, self.groups, units),
-        )
 
 
 @dataclass(frozen=True)

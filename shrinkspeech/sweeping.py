@@ -22,9 +22,10 @@ from shrinkspeech.fitted import Fitted
 from shrinkspeech.fitting import Problem, shrink
 from shrinkspeech.groups import Groups
 from shrinkspeech.labelling import label
+from shrinkspeech.parts import Part
 from shrinkspeech.recipe import load_recipe
 from shrinkspeech.settings import Listener, Progress, Settings
-from shrinkspeech.stages import Goal, Part
+from shrinkspeech.stages import Goal
 from shrinkspeech.targets import QUANTITIES, Target
 from shrinkspeech.training import Trainer, seed_everything
 

@@ -50,32 +50,52 @@ COUNTED: dict[str, tuple[Any, dict[str, list[Any]], dict[str, tuple[int, ...]], 
     "matmul that broadcasts": (node("MatMul", "x w"), {"x": [2, 3, 4, 6]}, {"w": (3, 6, 5)}, 2 * 2 * 3 * 4 * 5 * 6),
     "matmul by a vector": (node("MatMul", "x w"), {"x": [4, 6]}, {"w": (6,)}, 2 * 4 * 6),
     "grouped convolution": (
-        node("Conv", "x w", group=2, strides=[2]), {"x": [1, 4, 11]}, {"w": (6, 2, 3)}, 2 * 6 * 5 * 2 * 3,
+        node("Conv", "x w", group=2, strides=[2]),
+        {"x": [1, 4, 11]},
+        {"w": (6, 2, 3)},
+        2 * 6 * 5 * 2 * 3,
     ),
     "grouped transposed convolution": (
-        node("ConvTranspose", "x w", group=2), {"x": [1, 4, 11]}, {"w": (4, 3, 5)}, 2 * 4 * 11 * 3 * 5,
+        node("ConvTranspose", "x w", group=2),
+        {"x": [1, 4, 11]},
+        {"w": (4, 3, 5)},
+        2 * 4 * 11 * 3 * 5,
     ),
     "gru in two directions": (
         node("GRU", "x w r", "y", hidden_size=5, direction="bidirectional"),
-        {"x": [7, 2, 6]}, {"w": (2, 15, 6), "r": (2, 15, 5)}, 2 * 7 * 2 * 2 * 15 * (6 + 5),
+        {"x": [7, 2, 6]},
+        {"w": (2, 15, 6), "r": (2, 15, 5)},
+        2 * 7 * 2 * 2 * 15 * (6 + 5),
     ),
     "lstm": (
-        node("LSTM", "x w r", "y", hidden_size=5), {"x": [7, 2, 6]}, {"w": (1, 20, 6), "r": (1, 20, 5)},
+        node("LSTM", "x w r", "y", hidden_size=5),
+        {"x": [7, 2, 6]},
+        {"w": (1, 20, 6), "r": (1, 20, 5)},
         2 * 7 * 2 * 20 * (6 + 5),
     ),
     "rnn": (
-        node("RNN", "x w r", "y", hidden_size=5), {"x": [7, 2, 6]}, {"w": (1, 5, 6), "r": (1, 5, 5)},
+        node("RNN", "x w r", "y", hidden_size=5),
+        {"x": [7, 2, 6]},
+        {"w": (1, 5, 6), "r": (1, 5, 5)},
         2 * 7 * 2 * 5 * (6 + 5),
     ),
     "einsum of two": (
-        node("Einsum", "x w", equation="bct,oc->bot"), {"x": [2, 3, 7]}, {"w": (5, 3)}, 2 * 2 * 3 * 7 * 5,
+        node("Einsum", "x w", equation="bct,oc->bot"),
+        {"x": [2, 3, 7]},
+        {"w": (5, 3)},
+        2 * 2 * 3 * 7 * 5,
     ),
     "einsum with an ellipsis": (
-        node("Einsum", "x w", equation="...i,io->...o"), {"x": [2, 4, 3]}, {"w": (3, 5)}, 2 * 2 * 4 * 3 * 5,
+        node("Einsum", "x w", equation="...i,io->...o"),
+        {"x": [2, 4, 3]},
+        {"w": (3, 5)},
+        2 * 2 * 4 * 3 * 5,
     ),
     "einsum without an arrow": (node("Einsum", "x w", equation="ij,jk"), {"x": [2, 3]}, {"w": (3, 5)}, 2 * 2 * 3 * 5),
     "einsum of three": (
-        node("Einsum", "x w v", equation="ij,jk,kl->il"), {"x": [2, 3]}, {"w": (3, 5), "v": (5, 7)},
+        node("Einsum", "x w v", equation="ij,jk,kl->il"),
+        {"x": [2, 3]},
+        {"w": (3, 5), "v": (5, 7)},
         2 * 2 * 3 * 5 + 2 * 2 * 5 * 7,
     ),
     "einsum of one": (node("Einsum", "x", equation="ij->ji"), {"x": [2, 3]}, {}, 0),
@@ -261,8 +281,12 @@ def test_a_model_of_another_kind_does_not_meet_the_reference(exported: Path) -> 
 def test_speed_is_compared_within_one_run(tmp_path: Path) -> None:
     sizes = {"small": 32, "large": 512}
     small, large = (
-        written(tmp_path / f"{name}.onnx", [node("MatMul", "x w", "h"), node("MatMul", "h v")], {"x": [256, 64]},
-                {"w": (64, width), "v": (width, 64)})
+        written(
+            tmp_path / f"{name}.onnx",
+            [node("MatMul", "x w", "h"), node("MatMul", "h v")],
+            {"x": [256, 64]},
+            {"w": (64, width), "v": (width, 64)},
+        )
         for name, width in sizes.items()
     )
     inputs = (torch.randn(256, 64),)

@@ -90,38 +90,50 @@ CASES: dict[str, Callable[[], Case]] = {
     "gru": lambda: (Recurrent("GRU", batch_first=True), FRAMES, LONGER),
     "gru, time first": lambda: (Recurrent("GRU"), FRAMES, LONGER),
     "gru, two layers, two directions, no bias": lambda: (
-        Recurrent("GRU", batch_first=True, num_layers=2, bidirectional=True, bias=False), FRAMES, LONGER,
+        Recurrent("GRU", batch_first=True, num_layers=2, bidirectional=True, bias=False),
+        FRAMES,
+        LONGER,
     ),
     "gru with a state": lambda: (
-        Started("GRU", batch_first=True, bidirectional=True), (*FRAMES, noise(2, 2, 5)), (*LONGER, (2, 3, 5)),
+        Started("GRU", batch_first=True, bidirectional=True),
+        (*FRAMES, noise(2, 2, 5)),
+        (*LONGER, (2, 3, 5)),
     ),
     "lstm, two directions": lambda: (Recurrent("LSTM", batch_first=True, bidirectional=True), FRAMES, LONGER),
     "lstm of width 1, no bias": lambda: (Recurrent("LSTM", 1, batch_first=True, bias=False), FRAMES, LONGER),
     "lstm with states": lambda: (
-        StartedLSTM("LSTM", num_layers=2), (*FRAMES, noise(2, 9, 5), noise(2, 9, 5) / 2),
+        StartedLSTM("LSTM", num_layers=2),
+        (*FRAMES, noise(2, 9, 5), noise(2, 9, 5) / 2),
         ((14, 3, 6), (2, 3, 5), (2, 3, 5)),
     ),
     "rnn, tanh": lambda: (Recurrent("RNN", batch_first=True, num_layers=2), FRAMES, LONGER),
     "rnn, relu, two directions": lambda: (
-        Recurrent("RNN", batch_first=True, nonlinearity="relu", bidirectional=True), FRAMES, LONGER,
+        Recurrent("RNN", batch_first=True, nonlinearity="relu", bidirectional=True),
+        FRAMES,
+        LONGER,
     ),
     "convolutions and back": lambda: (
         nn.Sequential(
             nn.Conv1d(3, 8, 5, 2), nn.GLU(1), nn.GroupNorm(2, 4), nn.ConvTranspose1d(4, 6, 4, 2, 1, 1, groups=2)
         ),
-        CHANNELS, LONG,
+        CHANNELS,
+        LONG,
     ),
     "depthwise": lambda: (
         nn.Sequential(nn.Conv1d(3, 8, 1), nn.PReLU(8), nn.Conv1d(8, 8, 3, padding="same", dilation=2, groups=8)),
-        CHANNELS, LONG,
+        CHANNELS,
+        LONG,
     ),
     "multi-head attention": lambda: (
-        Apply(lambda m, x: m.layer(x, x, x)[0], layer=nn.MultiheadAttention(6, 2, batch_first=True)), FRAMES, LONGER,
+        Apply(lambda m, x: m.layer(x, x, x)[0], layer=nn.MultiheadAttention(6, 2, batch_first=True)),
+        FRAMES,
+        LONGER,
     ),
     "attention without heads": lambda: (Apply(attend, query=nn.Linear(6, 4), key=nn.Linear(6, 4)), FRAMES, LONGER),
     "spectrogram": lambda: (
         Apply(spectrogram, head=nn.Linear(33, 4), window=nn.Buffer(torch.hann_window(48))),
-        (noise(2, 400),), ((3, 777),),
+        (noise(2, 400),),
+        ((3, 777),),
     ),
 }
 

@@ -22,9 +22,10 @@ from shrinkspeech.cost import count
 from shrinkspeech.errors import BudgetError, RecipeError
 from shrinkspeech.fitting import Progress, Settings
 from shrinkspeech.folding import fold
+from shrinkspeech.parts import Part
 from shrinkspeech.recipe import load_recipe
 from shrinkspeech.scoring import magnitude
-from shrinkspeech.stages import GatedRun, Goal, Part
+from shrinkspeech.stages import GatedRun, Goal
 from shrinkspeech.targets import FLOPS, Objective
 from shrinkspeech.training import Trainer
 

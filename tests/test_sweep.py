@@ -6,16 +6,24 @@ import csv
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from shrinkspeech_cli.main import main
+from torch import Tensor, nn
 
 import shrinkspeech
 from shrinkspeech.captured import Captured
+from shrinkspeech.depth import allow_empty, removable
 from shrinkspeech.errors import BudgetError
+from shrinkspeech.fitting import Problem, shrink
+from shrinkspeech.parts import Part
+from shrinkspeech.recipe import load_recipe
 from shrinkspeech.settings import Progress, Settings
+from shrinkspeech.targets import FLOPS, only_target
+from shrinkspeech.training import Trainer
 from tests.test_fitting import RECIPE, SECONDS, Detector, batch, evaluate, loss
 
 RECIPE_FILE = """
@@ -92,6 +100,41 @@ def test_what_cannot_be_done_is_refused_before_anything_runs(captured: Captured)
         run(captured, [])
     with pytest.raises(BudgetError, match="choose one of flops, params"):
         run(captured, ["50%"], quantity="watts")
+
+
+class Residual(nn.Module):
+    """``[B, 16, T]`` → ``[B, 2, T]``: two residual branches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.out = nn.Conv1d(12, 16, 3, padding=1), nn.Conv1d(16, 2, 3, padding=1)
+        self.up = nn.ModuleList(nn.Conv1d(16, 24, 3, padding=1) for _ in range(2))
+        self.down = nn.ModuleList(nn.Conv1d(24, 16, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inside(x)
+        for up, down in zip(self.up, self.down, strict=True):
+            x = x + down(up(x).relu())
+        return self.out(x)
+
+
+def test_it_goes_on_after_a_branch_has_vanished() -> None:
+    torch.manual_seed(0)
+    captured = shrinkspeech.capture(Residual().eval(), (torch.randn(2, 12, 50),))
+    groups = shrinkspeech.label(captured)
+    groups = allow_empty(groups, removable(captured, groups))
+    problem = Problem.of(captured, groups, 1.0, FLOPS, 1)
+    whole = Part.whole(captured, groups)
+    gone = next(name for name, units in whole.kept.items() if len(units) == 24)
+    part = whole.sliced({**whole.kept, gone: []})
+    recipe = SimpleNamespace(train_batches=RECIPE.train_batches, loss=lambda outputs, item: outputs.square().mean())
+    trainer = Trainer(captured, load_recipe(recipe), Settings(), 10, 1e-3, lambda progress: None)
+    goal = problem.goal(only_target(flops="20%"))
+    small, reached = shrink(trainer, part, goal, seed=0)
+    assert small.widths[gone] == 0
+    assert len(small.kept["inside"]) < 16
+    assert 0.95 * goal.target <= reached <= goal.target
+    assert reached == pytest.approx(shrinkspeech.flops(small.captured))
 
 
 def test_command(captured: Captured, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]) -> None:

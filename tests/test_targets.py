@@ -17,9 +17,10 @@ from shrinkspeech.cost import Polynomial, count
 from shrinkspeech.errors import BudgetError
 from shrinkspeech.onnx_cost import parameters
 from shrinkspeech.onnx_file import read_model
+from shrinkspeech.parts import Part
 from shrinkspeech.recipe import load_recipe
 from shrinkspeech.settings import Settings
-from shrinkspeech.stages import GatedRun, Goal, Part, repaired
+from shrinkspeech.stages import GatedRun, Goal, repaired
 from shrinkspeech.targets import FLOPS, LATENCY, PARAMS, SIZE, Objective, objective_for, only_target, settled
 from shrinkspeech.training import Trainer
 from tests.test_fitting import RECIPE, SECONDS, Detector

@@ -21,6 +21,9 @@ def export(
     tolerance: Annotated[
         float, typer.Option(metavar="X", help="Largest difference from torch, relative to the largest output.")
     ] = 1e-4,
+    with_frontend: Annotated[
+        bool, typer.Option("--with-frontend", help="Put the run's --features into the file: it takes samples.")
+    ] = False,
     seconds: o.Seconds = None,
     sample_rate: o.SampleRate = 16_000,
 ) -> None:
@@ -38,6 +41,11 @@ def export(
     facts = _facts(run)
     captured = load(file)
     known = facts.get("report", {}).get("seconds") if seconds is None else seconds
+    if with_frontend:
+        from shrinkspeech.data.frontend import with_frontend as joined
+        from shrinkspeech_cli.task_options import frontend_of
+
+        captured, known = joined(captured, frontend_of(run)), seconds
     report = export_onnx(
         captured,
         output,

@@ -53,7 +53,7 @@ class _Facts:
         self.loss = now.loss if self.loss is None else 0.9 * self.loss + 0.1 * now.loss
         metrics = dict(now.metrics)
         self.original = metrics if self.original is None else self.original
-        named = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        named = "  ".join(f"{name} {value:.4g}" for name, value in list(metrics.items())[:3])
         if named and metrics == self.original:
             named = f"(original: {named})"
         return "  ".join(filter(None, [f"loss {self.loss:.4f}", _of(now), named]))

@@ -1,6 +1,17 @@
 """Operator rules. Importing this package registers them all."""
 
-from shrinkspeech.rules import cells, contraction, pointwise, products, recurrent, reduction, shape, signal, table
+from shrinkspeech.rules import (
+    cells,
+    contraction,
+    parts,
+    pointwise,
+    products,
+    recurrent,
+    reduction,
+    shape,
+    signal,
+    table,
+)
 from shrinkspeech.rules.registry import Effect, Literal, Masked, Read, Site, Term, registered, rule, rule_for
 
 __all__ = [
@@ -12,6 +23,7 @@ __all__ = [
     "Term",
     "cells",
     "contraction",
+    "parts",
     "pointwise",
     "products",
     "recurrent",
