@@ -34,6 +34,7 @@ FIELDS = "model method budget seed steps rate share eer auc params widths durati
 UNIFORM = {"gate_share": 0.0, "warm_start": 1.0}
 METHODS: dict[str, Settings] = {
     "ours": Settings(),
+    "ours, gates for 40 %": Settings(gate_share=0.4),
     "ours, w = 1": Settings(window=1.0),
     "uniform-taylor-fold": Settings(**UNIFORM),
     "uniform-l2": Settings(**UNIFORM, score="magnitude", fold=False),

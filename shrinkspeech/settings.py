@@ -27,7 +27,7 @@ class Settings:
     """
 
     warm_start: float | None = 1.6
-    gate_share: float = 0.4
+    gate_share: float = 0.25
     hold_share: float = 0.5
     window: float = 8.0
     width_rate: float = 0.01

@@ -126,9 +126,9 @@ def test_progress_tells_every_step(captured: Captured) -> None:
     seen: list[Progress] = []
     result = run(captured, steps=20, on_progress=seen.append)
     assert [item.step for item in seen] == list(range(1, 21))
-    assert [item.stage for item in seen] == ["gate"] * 8 + ["tune"] * 12
-    assert seen[0].flops > seen[7].flops
-    assert seen[7].flops == pytest.approx(result.report.target_flops, rel=1e-6)
+    assert [item.stage for item in seen] == ["gate"] * 5 + ["tune"] * 15
+    assert seen[0].flops > seen[4].flops
+    assert seen[4].flops == pytest.approx(result.report.target_flops, rel=1e-6)
     assert seen[-1].flops == pytest.approx(result.report.flops)
 
 
