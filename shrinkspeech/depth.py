@@ -24,6 +24,9 @@ from shrinkspeech.rules.registry import Effect
 
 aten = torch.ops.aten
 
+CONSTANT = "_constant"
+"""How the name of a tensor ends that has taken the place of a node."""
+
 ADDITIONS = (aten.add.Tensor, aten.add_.Tensor)
 
 
@@ -117,7 +120,7 @@ def _at_zero(
 
 
 def _put_constant(module: fx.GraphModule, node: fx.Node, value: Tensor) -> fx.Node:
-    name = f"{node.name}_constant"
+    name = f"{node.name}{CONSTANT}"
     module.register_buffer(name, value.clone())
     with module.graph.inserting_before(node):
         constant = module.graph.get_attr(name)
@@ -178,7 +181,7 @@ def _drop_zero_additions(module: fx.GraphModule) -> None:
 
 
 def _is_zero(module: nn.Module, node: Any) -> bool:
-    if not isinstance(node, fx.Node) or node.op != "get_attr" or not str(node.target).endswith("_constant"):
+    if not isinstance(node, fx.Node) or node.op != "get_attr" or not str(node.target).endswith(CONSTANT):
         return False
     return not bool(attribute(module, str(node.target)).any())
 
@@ -187,6 +190,6 @@ def _drop_empty(module: fx.GraphModule) -> None:
     """Forget parameters and buffers that no node reads and that have no element or belong to a removed branch."""
     used = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
     for name, tensor in list(module.state_dict(keep_vars=True).items()):
-        if name not in used and (not tensor.numel() or name.endswith("_constant")):
+        if name not in used and (not tensor.numel() or name.endswith(CONSTANT)):
             parent, _, leaf = name.rpartition(".")
             delattr(attribute(module, parent) if parent else module, leaf)

@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 
 from shrinkspeech.axes import Axes, Fixed
 from shrinkspeech.captured import Captured
+from shrinkspeech.depth import CONSTANT
 from shrinkspeech.groups import Groups
 from shrinkspeech.rules.registry import Effect
 from shrinkspeech.slicing import slice as slice_graph
 from shrinkspeech.slicing import slice_tensors
 from shrinkspeech.training import Moments
-
-CONSTANT = "_constant"
-"""How the name of a tensor ends that has taken the place of a node: ``depth.py`` makes them."""
 
 
 @dataclass(frozen=True)
