@@ -11,10 +11,9 @@ import soundfile as sf
 import torch
 from torch import Tensor
 
+from shrinkspeech.data.audio import audio_files
 from shrinkspeech.errors import AudioError
 from shrinkspeech.recipe import Recipe
-
-SUFFIXES = frozenset(f".{name.lower()}" for name in sf.available_formats()) | {".aif", ".oga", ".opus", ".mp2"}
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,7 @@ def find_clips(folder: Path, sample_rate: int) -> list[Clip]:
     """
     if not folder.is_dir():
         raise AudioError(f"there is no folder {folder}: give a folder of audio files to --audio")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    clips = [clip for clip in (_clip(path, sample_rate) for path in paths) if clip.samples]
+    clips = [clip for clip in (_clip(path, sample_rate) for path in audio_files(folder)) if clip.samples]
     if not clips:
         raise AudioError(f"there is no audio in {folder}: put WAV, FLAC, OGG or MP3 files of {sample_rate} Hz there")
     return clips

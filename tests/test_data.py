@@ -94,11 +94,22 @@ def test_manifest_faults(tmp_path: Path, text: str) -> None:
 def test_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no manifest"):
         read_manifest(tmp_path / "m.csv")
-    with pytest.raises(InputError, match="is a folder: give a manifest"):
+    with pytest.raises(InputError, match="there is no audio in the folder"):
         read_manifest(tmp_path)
     (tmp_path / "m.csv").write_bytes(b"path,label\nx,a\ny,caf\xe9\n")
     with pytest.raises(InputError, match="line 3: not UTF-8 text: save the manifest as UTF-8"):
         read_manifest(tmp_path / "m.csv")
+
+
+def test_folder_of_audio(tmp_path: Path) -> None:
+    """A folder stands for the audio below it; it has no labels."""
+    for name in ("b/two.wav", "a/one.flac"):
+        write(tmp_path / name, tone(0.1))
+    (tmp_path / "notes.txt").write_text("no audio")
+    manifest = read_manifest(tmp_path)
+    assert [row.path for row in manifest.rows] == [tmp_path / "a/one.flac", tmp_path / "b/two.wav"]
+    with pytest.raises(InputError, match="is a folder, and audio alone has no labels: give a manifest"):
+        manifest.needs_labels()
 
 
 def test_conditions(tmp_path: Path) -> None:

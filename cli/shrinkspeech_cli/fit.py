@@ -73,6 +73,7 @@ def fit(
     task: TaskChoice = NO_TASK,
 ) -> None:
     """Shrink a model to a budget while fine-tuning it."""
+    task, audio = task.with_audio(audio)
     task.check(recipe, audio)
     t.check_usage(recipe, audio or task.data, output, overwrite, learning_rate)
     from shrinkspeech.fitting import fit as run_fit

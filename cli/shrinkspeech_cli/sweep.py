@@ -9,11 +9,13 @@ import typer
 
 from shrinkspeech_cli import options as o
 from shrinkspeech_cli import training as t
+from shrinkspeech_cli.task_options import NO_TASK, TaskChoice, with_task, write_task
 
 if TYPE_CHECKING:
     from shrinkspeech.fitted import Fitted
 
 
+@with_task
 def sweep(
     model: o.Model,
     budgets: Annotated[
@@ -47,9 +49,12 @@ def sweep(
     exclude: o.Exclude = None,
     only: o.Only = None,
     min_width: o.MinWidth = 1,
+    task: TaskChoice = NO_TASK,
 ) -> None:
     """Shrink a model to several budgets in one run: a RUN for each, a table (sweep.csv) and a plot (sweep.png)."""
-    t.check_usage(recipe, audio, output, overwrite, learning_rate)
+    task, audio = task.with_audio(audio)
+    task.check(recipe, audio)
+    t.check_usage(recipe, audio or task.data, output, overwrite, learning_rate)
     from shrinkspeech.sweeping import folder_name, plot, read_budgets, write_csv
     from shrinkspeech.sweeping import sweep as run_sweep
     from shrinkspeech_cli.progress import progress
@@ -58,7 +63,10 @@ def sweep(
     chosen_budgets = [*budgets, *(more or ())]  # click gives an option one value; what follows it are arguments
     targets = {target.budget.text: target for target in read_budgets(quantity, chosen_budgets)}
     source = o.Source(model, factory, weights, trust_pickle, example, seconds, sample_rate, exclude, only, min_width)
-    loaded, chosen = t.Data(recipe, audio, batch_size, sample_rate, seed).load(source)
+    if task.task:
+        loaded, chosen = task.load(source, batch_size, sample_rate, seed)
+    else:
+        loaded, chosen = t.Data(recipe, audio, batch_size, sample_rate, seed).load(source)
     results: dict[str, Fitted] = {}
 
     def keep(text: str, fitted: Fitted) -> None:
@@ -66,6 +74,7 @@ def sweep(
         run = output / folder_name(text)
         fitted.save(run)
         t.write_origin(run, source, str(targets[text]))
+        write_task(run, chosen)
         write_csv(output / "sweep.csv", results)
 
     with progress(steps * len(targets)) as on_progress:

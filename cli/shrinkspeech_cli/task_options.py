@@ -1,4 +1,4 @@
-"""Options of ``fit --task``: what the model does, and the manifests to train and validate on."""
+"""Options of ``fit --task`` and ``sweep --task``: what the model does, and the manifests to train and validate on."""
 
 from __future__ import annotations
 
@@ -40,7 +40,12 @@ class TaskChoice:
     ] = None
     data: Annotated[
         Path | None,
-        _option("--data", metavar="MANIFEST", help="CSV or JSON lines, one clip a row (NeMo's too).", panel=_DATA),
+        _option(
+            "--data",
+            metavar="MANIFEST",
+            help="CSV or JSON lines, one clip a row (NeMo's too), or a folder.",
+            panel=_DATA,
+        ),
     ] = None
     val: Annotated[
         Path | None,
@@ -102,6 +107,12 @@ class TaskChoice:
         Path | None,
         _option("--asv-scores", metavar="FILE", help="'id key score' of a speaker verifier, for min t-DCF."),
     ] = None
+
+    def with_audio(self, audio: Path | None) -> tuple[TaskChoice, Path | None]:
+        """``--task distil --audio DIR``: the folder stands where a manifest would; otherwise both as they are."""
+        if self.task == "distil" and self.data is None and audio is not None:
+            return replace(self, data=audio), None
+        return self, audio
 
     def check(self, recipe: Path | None, audio: Path | None) -> None:
         """Refuse what can be refused before anything is loaded.

@@ -15,6 +15,14 @@ from shrinkspeech.errors import AudioError
 
 Floats = NDArray[np.float32]
 
+SUFFIXES = frozenset(f".{name.lower()}" for name in sf.available_formats()) | {".aif", ".oga", ".opus", ".mp2"}
+"""Names of audio files end so."""
+
+
+def audio_files(folder: Path) -> list[Path]:
+    """Every file below a folder whose name ends as those of audio do, in the order of the names."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
 
 @dataclass(frozen=True)
 class Header:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from shrinkspeech.data.audio import audio_files
 from shrinkspeech.data.rows import LABELS, PATHS, Row, plain, row_of
 from shrinkspeech.errors import InputError
 
@@ -31,6 +32,11 @@ class Manifest:
         Raises:
             InputError: no column was found.
         """
+        if self.path.is_dir():
+            raise InputError(
+                f"{self.path} is a folder, and audio alone has no labels: give a manifest, a CSV or JSON lines file with "
+                "one row for each clip"
+            )
         if self.label_column is None:
             raise InputError(
                 f"{self.path} has no column of labels: name it 'label', or choose one of "
@@ -39,7 +45,7 @@ class Manifest:
 
 
 def read_manifest(path: str | Path, label_column: str | None = None, where: Sequence[str] = ()) -> Manifest:
-    """Read a manifest; paths in it are relative to its folder.
+    """Read a manifest; paths in it are relative to its folder. A folder stands for every audio file below it.
 
     Args:
         label_column: column of the labels; found by its name if not given.
@@ -49,7 +55,7 @@ def read_manifest(path: str | Path, label_column: str | None = None, where: Sequ
         InputError: the file is missing, is no text, has no rows or no paths, or a value cannot be read.
     """
     path = Path(path)
-    records = list(_records(path, _text(path)))
+    records = list(_files(path)) if path.is_dir() else list(_records(path, _text(path)))
     if not records:
         raise InputError(f"the manifest {path} has no rows: it needs one for each clip")
     columns = tuple(dict.fromkeys(key for _, record in records for key in record))
@@ -70,9 +76,16 @@ def read_manifest(path: str | Path, label_column: str | None = None, where: Sequ
 # ---------------------------------------------------------------------------------------------------------- files
 
 
+def _files(folder: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """A number and the path of each audio file."""
+    found = audio_files(folder)
+    if not found:
+        raise InputError(f"there is no audio in the folder {folder}: put WAV, FLAC, OGG or MP3 files there")
+    for number, file in enumerate(found, start=1):
+        yield number, {"path": str(file.relative_to(folder))}
+
+
 def _text(path: Path) -> str:
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give a manifest, a CSV or JSON lines file with one row for each clip")
     if not path.is_file():
         raise InputError(f"there is no manifest {path}: give a CSV or JSON lines file with one row for each clip")
     data = path.read_bytes()

@@ -80,7 +80,8 @@ def row_of(path: Path, line: int, record: Mapping[str, Any], label: str | None) 
     name = _first(record, PATHS)
     if not name:
         raise InputError(f"{where}: there is no path of a file")
-    file = path.parent / name
+    folder = path if path.is_dir() else path.parent
+    file = folder / name
     split = _first(record, SPLITS).lower()
     if split and split not in SPLIT_NAMES:
         raise InputError(f"{where}: the split '{split}' is unknown: write train, val or test")
@@ -94,7 +95,7 @@ def row_of(path: Path, line: int, record: Mapping[str, Any], label: str | None) 
         segments=_segments(where, record),
         split=SPLIT_NAMES.get(split),
         group=_first(record, ("speaker", "speaker_id", "source")) or str(file),
-        clean=path.parent / clean if clean else None,
+        clean=folder / clean if clean else None,
     )
 
 
