@@ -106,6 +106,11 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     for wrong, said in (
         (["--task", "asr", "--data", "words.json"], "there is no task 'asr'"),
         (["--task", "vad"], "--task vad needs --data"),
+        (
+            [*task, "--overwrite", "--features", "logmel:10"],
+            "in another order, say so with --example 2x26x10, 2x1x10x26 or",
+        ),
+        ([*task[:4], *task[6:], "--overwrite"], "or --crop with the length of a clip in s"),
         (["--data", "words.json", "--recipe", "x.py"], "--data goes with --task"),
         ([*task, "--audio", "."], "--task brings its own data: leave --audio out"),
         ([*task, "--snr", "a"], "cannot read --snr a"),

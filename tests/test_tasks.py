@@ -182,24 +182,28 @@ def test_classify_averages_frames(tmp_path: Path, shape: Callable[[Tensor], Tens
 
 
 def test_spoof_by_hand(tmp_path: Path) -> None:
-    """Classes weigh the same whatever their number; one output is the score of the second label."""
+    """Classes weigh the same whatever their number; one output is the score of bona fide speech, or of the second label
+    where the labels are given."""
     manifest = of_labels(tmp_path, "spoof", "bonafide")
     rows = manifest.read_text().splitlines()
     manifest.write_text("\n".join([*rows, "00.wav,spoof,train", "01.wav,spoof,train"]))  # four spoofs, two bona fide
     made = recipe("spoof", net(1, lambda x: x.mean((1, 2))), manifest)
     assert made.labels == ("bonafide", "spoof")
-    assert "high for 'spoof'" in " ".join(made.notes)
+    assert "high for 'bonafide'" in " ".join(made.notes)
     assert "min_dcf stands for the tandem cost" in " ".join(made.notes)
     batch = Batch(torch.zeros(3, LENGTH), torch.tensor([0, 1, 1]), torch.tensor([1, 1, 1]), torch.zeros(3))
     scores = torch.tensor([-1.0, 2.0, 0.5])
     losses = [math.log1p(math.exp(-1)), math.log1p(math.exp(-2)), math.log1p(math.exp(-0.5))]
     weights = [6 / (2 * 2), 6 / (2 * 4), 6 / (2 * 4)]
     expected = sum(w * loss for w, loss in zip(weights, losses, strict=True)) / sum(weights)
-    assert lost(made, scores, batch) == pytest.approx(expected)
-    found = measured(made, lambda x: torch.tensor([1.0, -1.0]))  # spoof, bona fide
+    assert lost(made, -scores, batch) == pytest.approx(expected)
+    found = measured(made, lambda x: torch.tensor([-1.0, 1.0]))  # spoof, bona fide
     assert found == {"eer": 0, "eer_low": 0, "eer_high": 0, "min_dcf": 0}
     plain = recipe("spoof", net(1, lambda x: x.mean((1, 2))), manifest, TaskOptions(balanced=False))
-    assert lost(plain, scores, batch) == pytest.approx(sum(losses) / 3)
+    assert lost(plain, -scores, batch) == pytest.approx(sum(losses) / 3)
+    given = recipe("spoof", net(1, lambda x: x.mean((1, 2))), manifest, labels=("bonafide", "spoof"))
+    assert "high for 'spoof'" in " ".join(given.notes)
+    assert lost(given, scores, batch) == pytest.approx(expected)
 
 
 def test_spoof_labels(tmp_path: Path) -> None:

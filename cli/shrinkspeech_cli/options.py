@@ -117,13 +117,13 @@ class Source:
             example_inputs=inputs,
         )
 
-    def load(self, recipe: Recipe | None = None) -> Loaded:
-        """Capture and label the model."""
+    def load(self, recipe: Recipe | None = None, captured: Captured | None = None) -> Loaded:
+        """Capture (unless that has been done) and label the model."""
         from shrinkspeech.depth import allow_empty, removable
         from shrinkspeech.examples import seconds_of
         from shrinkspeech.labelling import label
 
-        captured = self.capture(recipe)
+        captured = captured or self.capture(recipe)
         seconds = seconds_of(captured, self.seconds, self.sample_rate)
         groups = label(captured)
         exclude, only = self.exclude or (), self.only or ()

@@ -163,7 +163,7 @@ class TaskChoice:
         Raises:
             InputError: the manifest or the model does not fit the task, or nothing of it can shrink.
         """
-        from shrinkspeech.errors import InputError
+        from shrinkspeech.errors import InputError, LoadError
         from shrinkspeech.recipe import Recipe
         from shrinkspeech.tasks.base import TaskOptions
         from shrinkspeech.tasks.intake import audio_seconds, example
@@ -172,9 +172,13 @@ class TaskChoice:
         data = self.data_options(batch_size, sample_rate, seed)
         inputs = example(data)
         lent = None if inputs is None else Recipe(lambda: iter(()), None, example_inputs=lambda: inputs)
+        try:
+            captured = source.capture(lent)
+        except LoadError as error:
+            raise InputError(f"{error}{self._layouts(inputs)}") from error
         if data.features is not None and source.seconds is None:
-            source = replace(source, seconds=audio_seconds(source.capture(lent), data))
-        loaded = source.load(lent)
+            source = replace(source, seconds=audio_seconds(captured, data))
+        loaded = source.load(lent, captured)
         if not loaded.groups.shrinkable:
             raise InputError(f"no group of {source.model} can shrink: 'shrinkspeech inspect' says why")
         options = TaskOptions(self.outputs_are, self.balanced, self.top_k, self.asv_scores)
@@ -182,6 +186,18 @@ class TaskChoice:
         for note in made.notes:
             typer.echo(f"note: {note}", err=True)
         return loaded, made
+
+    def _layouts(self, lent: tuple[Any, ...] | None) -> str:
+        """What to add to a message about the example of a model that takes features."""
+        if self.features is None:
+            return ""
+        if lent is None:
+            return " (of its features, such as 2x40x100 or 2x100x40), or --crop with the length of a clip in s"
+        size, bands, frames = lent[0].shape
+        return (
+            f" (if it takes its features in another order, say so with --example {size}x{frames}x{bands}, "
+            f"{size}x1x{bands}x{frames} or {size}x1x{frames}x{bands})"
+        )
 
 
 _SAME = (

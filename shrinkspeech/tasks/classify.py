@@ -19,12 +19,16 @@ from shrinkspeech.tasks.reading import Observed, Reading, find_reading
 
 @dataclass
 class Classify(Task):
-    """Cross entropy over the classes of a clip, frames averaged; accuracy, macro F1 and top-k accuracy in %."""
+    """Cross entropy over the classes of a clip, frames averaged; accuracy, macro F1 and top-k accuracy in %.
+
+    ``high`` is the class that a single value stands for, in models of two classes.
+    """
 
     name = "classify"
     kind = "class"
     reading: Reading = field(init=False)
     weights: Tensor | None = field(init=False, default=None)
+    high: int = field(init=False, default=1)
 
     @property
     def classes(self) -> int:
@@ -56,7 +60,7 @@ class Classify(Task):
     def _read_as(self, observed: Observed) -> tuple[str, ...]:
         shape = observed.outputs[self.reading.index].shape
         pooled = "" if self.reading.time is None else f", averaged over {shape[self.reading.time]} frames"
-        one = "" if self.reading.classes is not None else f", high for '{self.source.labels[1]}'"
+        one = "" if self.reading.classes is not None else f", high for '{self.source.labels[self.high]}'"
         return (f"the model's outputs are read as {self.reading.kind}{one}{pooled}",)
 
     def _cut(self) -> tuple[str, ...]:
@@ -81,7 +85,10 @@ class Classify(Task):
     def logits(self, outputs: Any) -> Tensor:
         """``[B, classes]``."""
         values = self.reading.pooled(outputs)
-        return torch.cat([torch.zeros_like(values), values], 1) if values.shape[1] == 1 else values
+        if values.shape[1] > 1:
+            return values
+        pair = [torch.zeros_like(values), values]
+        return torch.cat(pair if self.high == 1 else pair[::-1], 1)
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
         weights = None if self.weights is None else self.weights.to(batch.target.device)

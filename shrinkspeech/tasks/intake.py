@@ -145,4 +145,4 @@ def audio_seconds(captured: Captured, options: DataOptions) -> float | None:
     first = captured.example_inputs[0]
     layout = layout_of(tuple(first.shape), features)
     frames = int(first.shape[-1 if layout.endswith("FT") else -2])
-    return frames * features.hop / 1000
+    return FrontEnd(features, options.sample_rate).samples(frames) / options.sample_rate

@@ -48,6 +48,8 @@ class Spoof(Classify):
         if len(named) != 1:
             raise InputError(f"cannot tell which of the labels {' and '.join(labels)} is bona fide: call it 'bonafide'")
         self.genuine = named[0]
+        if self.source.options.labels is None:
+            self.high = self.genuine  # the field's scores are high for bona fide speech
         notes = super().prepare(observed, batch)
         if self.options.asv_scores is None:
             return (
