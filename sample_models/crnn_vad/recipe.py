@@ -20,6 +20,9 @@ from sample_models.crnn_vad import evaluate as ev
 from sample_models.crnn_vad.data import Batch, Mixtures
 from sample_models.crnn_vad.train import loss_of
 
+METRIC, BETTER = "eer", "lower"  # of test(), in %
+SECONDS = 1.0  # of audio in one item of the example
+STEPS, RATE = 200, 2e-3  # of a benchmark run
 BATCH = 32
 TRAIN_SEED = 1
 
@@ -39,9 +42,9 @@ def _fixed(split: str, seed: int, n: int) -> list[Batch]:
     return Mixtures(data_dir(), split, seed).fixed(n)
 
 
-def train_batches() -> Iterator[Batch]:
-    """Endless batches from the train split, the same on every call: wave [32, 48000], labels [32, 301]."""
-    mixtures = Mixtures(data_dir(), "train", TRAIN_SEED)
+def train_batches(seed: int = TRAIN_SEED) -> Iterator[Batch]:
+    """Endless batches from the train split, the same for the same seed: wave [32, 48000], labels [32, 301]."""
+    mixtures = Mixtures(data_dir(), "train", seed)
     while True:
         yield mixtures.batch(BATCH)
 

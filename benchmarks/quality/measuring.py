@@ -1,0 +1,98 @@
+"""One run: shrink, tune, test, and look at the ONNX file."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import tempfile
+import time
+import traceback
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import shrinkspeech
+from benchmarks.quality import rows
+from benchmarks.quality.cases import Case
+from benchmarks.quality.methods import shrink
+from benchmarks.quality.rows import Run
+from shrinkspeech.captured import Captured
+from shrinkspeech.latency import in_turns, session_of, single
+
+REPEATS = 30
+
+
+def perform(work: tuple[Run, bool]) -> None:
+    """Measure one run in this process and write its row; a method that cannot do it is noted."""
+    run, with_onnx = work
+    torch.set_num_threads(1)
+    try:
+        row = measure(run, with_onnx)
+    except Exception as error:
+        print("FAILED", *run.key(), type(error).__name__, error, flush=True)
+        if type(error).__name__ == "Unsupported":
+            rows.note_unsupported(run, str(error))
+        else:
+            traceback.print_exc()
+        return
+    rows.append(row)
+    print(*(row[name] for name in ("model", "method", "budget", "seed", "share", "value", "duration")), flush=True)
+
+
+def measure(run: Run, with_onnx: bool) -> dict[str, Any]:
+    """A row of results.
+
+    Args:
+        with_onnx: also export: bytes of the ONNX file, and the real-time factor in onnxruntime (one item of the
+            example's length, one thread, the median of 30).
+    """
+    case = Case(run.model)
+    started = time.perf_counter()
+    shrunk = shrink(case, run.method, float(run.budget.rstrip("%")) / 100, run.steps, run.rate, run.seed)
+    duration = time.perf_counter() - started
+    shrunk.module.eval()
+    with torch.no_grad():
+        found = dict(case.recipe.test(shrunk.module))
+    value = found.pop(case.recipe.METRIC)
+    size, factor = on_disk(shrunk.captured, case.recipe.SECONDS) if with_onnx else ("", "")
+    return {
+        "model": run.model,
+        "method": run.method,
+        "budget": run.budget,
+        "seed": run.seed,
+        "steps": run.steps,
+        "rate": run.rate,
+        "metric": case.recipe.METRIC,
+        "value": f"{value:.4f}",
+        "others": " ".join(f"{name}={number:.5g}" for name, number in found.items()),
+        "share": f"{shrunk.share:.5f}",
+        "flops": f"{shrinkspeech.flops(shrunk.captured, seconds=case.recipe.SECONDS):.0f}",
+        "params": sum(p.numel() for p in shrunk.module.parameters()),
+        "onnx_bytes": size,
+        "rtf": factor,
+        "widths": " ".join(f"{name}={width}" for name, width in shrunk.widths.items()),
+        "duration": f"{duration:.1f}",
+        "torch": torch.__version__,
+        "date": date.today().isoformat(),
+        "commit": commit(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def on_disk(captured: Captured, seconds: float) -> tuple[str, str]:
+    """Bytes of the ONNX file and its real-time factor."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        shrinkspeech.export_onnx(captured, path)
+        size = path.stat().st_size
+    [times] = in_turns([session_of(captured)], single(captured), REPEATS)
+    return str(size), f"{statistics.median(times) / seconds:.6f}"
+
+
+def commit() -> str:
+    answer = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return answer.stdout.strip()

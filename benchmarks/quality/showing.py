@@ -1,0 +1,177 @@
+"""Tables and plots of the rows that are there; nothing is measured here."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.quality import rows
+from benchmarks.quality.cases import SAMPLES, Case
+from shrinkspeech.budget import human
+from shrinkspeech.files import replacing
+
+START, END = "<!-- results -->", "<!-- end -->"
+PAGE = Path(__file__).parents[2] / "docs" / "quality.md"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All seeds of one model, method and budget."""
+
+    values: tuple[float, ...]
+    shares: tuple[float, ...]
+    rows: tuple[dict[str, str], ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.mean(self.values)
+
+    @property
+    def deviation(self) -> float:
+        return statistics.stdev(self.values) if len(self.values) > 1 else float("nan")
+
+    def __str__(self) -> str:
+        if len(self.values) == 1:
+            return f"{self.mean:.2f} (1)"
+        return f"{self.mean:.2f} ± {self.deviation:.2f} ({len(self.values)})"
+
+
+Cells = dict[tuple[str, str, str], Cell]
+
+
+def cells(found: Sequence[dict[str, str]]) -> Cells:
+    """Rows by model, method and budget; one number of steps and one rate for each model: the ones of its recipe."""
+    groups: dict[tuple[str, str, str], dict[str, dict[str, str]]] = defaultdict(dict)
+    for row in found:
+        recipe = Case(row["model"]).recipe
+        own = (str(recipe.STEPS), str(recipe.RATE))
+        if row["method"] == "original" or (row["steps"], row["rate"]) == own:
+            groups[row["model"], row["method"], row["budget"]][row["seed"]] = row
+    return {
+        key: Cell(
+            tuple(float(row["value"]) for row in seeds.values()),
+            tuple(float(row["share"]) for row in seeds.values()),
+            tuple(seeds.values()),
+        )
+        for key, seeds in groups.items()
+    }
+
+
+def table(found: Cells, models: Sequence[str], methods: Sequence[str], budgets: Sequence[str]) -> str:
+    """Markdown: for each model a table of methods by budgets, mean ± deviation (seeds), the best mean in bold."""
+    lines: list[str] = []
+    for model in models:
+        case = Case(model)
+        original = found.get((model, "original", "100%"))
+        if original is None:
+            continue
+        better = "lower" if case.lower else "higher"
+        lines += [
+            f"\n**{model}**: {case.recipe.METRIC} ({better} is better), original {original.mean:.2f}, "
+            f"{human(float(original.rows[0]['flops']))} FLOP/s, {case.recipe.STEPS} steps\n",
+            "| method | " + " | ".join(budgets) + " |",
+            "|---" * (len(budgets) + 1) + "|",
+        ]
+        best = {budget: best_of(found, case, methods, budget) for budget in budgets}
+        for method in methods:
+            row = [found.get((model, method, budget)) for budget in budgets]
+            if any(row):
+                texts = [
+                    "" if cell is None else f"**{cell}**" if best[budget] == method else str(cell)
+                    for budget, cell in zip(budgets, row, strict=True)
+                ]
+                lines.append(f"| {method} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
+def best_of(found: Cells, case: Case, methods: Sequence[str], budget: str) -> str | None:
+    """The method with the best mean at one budget."""
+    present = [method for method in methods if (case.name, method, budget) in found]
+    sign = 1 if case.lower else -1
+    return min(present, key=lambda method: sign * found[case.name, method, budget].mean, default=None)
+
+
+def plot(path: Path, found: Cells, models: Sequence[str], methods: Sequence[str], budgets: Sequence[str]) -> None:
+    """Metric against the share of FLOP/s, one panel for each model, bars of one deviation."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = [model for model in models if (model, "original", "100%") in found]
+    figure = Figure(figsize=(4.2 * max(len(shown), 1), 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    for panel, model in zip(figure.subplots(1, max(len(shown), 1), squeeze=False)[0], shown, strict=False):
+        panel.axhline(found[model, "original", "100%"].mean, color="grey", linestyle=":", label="original")
+        for method in methods:
+            points = [cell for budget in budgets if (cell := found.get((model, method, budget)))]
+            if points:
+                panel.errorbar(
+                    [100 * statistics.mean(cell.shares) for cell in points],
+                    [cell.mean for cell in points],
+                    [cell.deviation for cell in points],
+                    marker="o",
+                    capsize=2,
+                    linewidth=2.5 if method == "ours" else 1,
+                    label=method,
+                )
+        panel.set(xscale="log", xlabel="FLOP/s, % of the original", ylabel=Case(model).recipe.METRIC, title=model)
+        panel.set_xticks([float(budget.rstrip("%")) for budget in budgets], budgets)
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize="x-small")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def readme_table(found: Cells, model: str, budgets: Sequence[str]) -> str:
+    """The original and our fits of one model: metric, FLOP/s, parameters, ONNX size, real-time factor."""
+    case = Case(model)
+    lines = [
+        f"| budget | {case.recipe.METRIC} | share of FLOP/s % | FLOP/s | parameters | ONNX kB | real-time factor |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for method, budget in [("original", "100%"), *(("ours", budget) for budget in budgets)]:
+        cell = found.get((model, method, budget))
+        if cell is not None:
+            lines.append(
+                f"| {budget if method == 'ours' else 'original'} | {cell} | {100 * statistics.mean(cell.shares):.2f} "
+                f"| {human(mean(cell, 'flops'))} | {mean(cell, 'params'):,.0f} | {mean(cell, 'onnx_bytes') / 1e3:.0f} "
+                f"| {mean(cell, 'rtf'):.5f} |"
+            )
+    return "\n".join(lines)
+
+
+def mean(cell: Cell, name: str) -> float:
+    values = [float(row[name]) for row in cell.rows if row[name]]
+    return statistics.mean(values) if values else float("nan")
+
+
+def write_between(path: Path, text: str) -> None:
+    """Replace what stands between the two marks of a file.
+
+    Raises:
+        ValueError: the file has no such marks.
+    """
+    page = path.read_text(encoding="utf-8")
+    if START not in page or END not in page:
+        raise ValueError(f"{path} has no line {START} followed by {END}")
+    before, rest = page.split(START, 1)
+    after = rest.split(END, 1)[1]
+    with replacing(path) as temporary:
+        temporary.write_text(f"{before}{START}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def show(options: argparse.Namespace) -> None:
+    """What the command line asks for: the table on the terminal, the plot, or the READMEs."""
+    found = cells(rows.read())
+    methods = list(dict.fromkeys(method for _, method, _ in found if method != "original"))
+    if options.table:
+        print(table(found, options.models, methods, options.budgets))
+    if options.plot:
+        plot(options.plot, found, options.models, methods, options.budgets)
+    if options.readme:
+        for model in options.models:
+            write_between(SAMPLES / model / "README.md", readme_table(found, model, options.budgets[:3]))

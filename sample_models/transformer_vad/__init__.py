@@ -1,0 +1,1 @@
+"""Voice activity detector: a transformer encoder as wide as its mel filterbank, one logit per 20 ms."""

@@ -1,0 +1,69 @@
+"""What a shrinking tool needs to know about this model: batches, loss, measures and an example input.
+
+The data folder comes from the environment variable SHRINKSPEECH_DATA.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the folder that holds sample_models
+
+from sample_models.crnn_vad.data import Batch
+from sample_models.crnn_vad.train import loss_of
+from sample_models.transformer_vad import evaluate as ev
+from sample_models.transformer_vad.data import pooled
+
+METRIC = "eer"  # of test(), in %
+BETTER = "lower"
+SECONDS = 3.0  # of audio in an item of example_inputs: attention costs more per second the longer its input is
+STEPS = 300
+RATE = 4e-3  # peak
+BATCH = 24
+TRAIN_SEED = 1
+
+
+def data_dir() -> Path:
+    """The data folder, or a clear error."""
+    folder = os.environ.get("SHRINKSPEECH_DATA")
+    if not folder:
+        raise RuntimeError("set SHRINKSPEECH_DATA to the data folder (it holds speech.csv and noise.csv)")
+    if not (Path(folder) / "speech.csv").is_file():
+        raise RuntimeError(f"SHRINKSPEECH_DATA={folder}: there is no speech.csv in it")
+    return Path(folder)
+
+
+def train_batches(seed: int = TRAIN_SEED) -> Iterator[Batch]:
+    """Endless crops of 800 mixtures of the train split: wave [24, 32000], labels [24, 101]."""
+    return pooled(data_dir(), seed, BATCH)
+
+
+def loss(outputs: Tensor, batch: Batch) -> Tensor:
+    """Mean binary cross-entropy of logits [B, frames] against the labels of the batch."""
+    return loss_of(outputs, batch[1])
+
+
+def evaluate(model: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """{'eer': %, 'auc': 0 to 1} on 300 fixed mixtures of the val split, in batches of 30."""
+    return ev.total(model, data_dir(), "val")
+
+
+def test(model: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """{'eer': %, 'auc': 0 to 1} on 1,200 fixed mixtures of the test split, in batches of 30."""
+    return ev.total(model, data_dir(), "test")
+
+
+def by_snr(model: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """The EER in % of the mixtures of `test` by name: 'all', '-5 to 0 dB' and so on."""
+    return {name: measured["eer"] for name, measured in ev.report(model, data_dir(), "test").items()}
+
+
+def example_inputs() -> tuple[Tensor]:
+    """Three seconds of faint noise, twice: ([2, 48000],)."""
+    return (0.01 * torch.randn(2, 48_000, generator=torch.Generator().manual_seed(0)),)
