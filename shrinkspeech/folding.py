@@ -53,16 +53,25 @@ def fold(
     result = replace(captured, graph_module=module)
     if not work:
         return result
+    moments = collect(captured, work, inputs)
+    with torch.no_grad():
+        for item in work:
+            _apply(module, item, groups.kept_index(item.axis, kept), moments[key(item)])
+    return result
+
+
+def collect(
+    captured: Captured, work: Sequence[Fold], inputs: Iterable[tuple[Any, ...]]
+) -> dict[tuple[str, int | None, int], Moments]:
+    """Second moments of the features that matrices read, by ``key``, over calibration inputs."""
     collector = _Collector(captured.graph_module, work)
     with torch.no_grad():
         for arguments in inputs:
             collector.run(*arguments)
-        for item in work:
-            _apply(module, item, groups.kept_index(item.axis, kept), collector.moments[_key(item)])
-    return result
+    return collector.moments
 
 
-def _key(item: Fold) -> tuple[str, int | None, int]:
+def key(item: Fold) -> tuple[str, int | None, int]:
     return item.feature.name, item.output, item.dim
 
 
@@ -82,14 +91,14 @@ def _readers(captured: Captured, groups: Groups, kept: Mapping[str, Sequence[int
 class _Collector(fx.Interpreter):
     """Runs the graph and sums second moments of the features that are read."""
 
-    def __init__(self, module: fx.GraphModule, work: list[Fold]) -> None:
+    def __init__(self, module: fx.GraphModule, work: Sequence[Fold]) -> None:
         super().__init__(module)
         self.by_node: dict[str, list[Fold]] = {}
         self.moments: dict[tuple[str, int | None, int], Moments] = {}
         for item in work:
-            if _key(item) not in self.moments:
+            if key(item) not in self.moments:
                 size = item.axis.size
-                self.moments[_key(item)] = Moments(torch.zeros(size, size).double(), torch.zeros(size).double())
+                self.moments[key(item)] = Moments(torch.zeros(size, size).double(), torch.zeros(size).double())
                 self.by_node.setdefault(item.feature.name, []).append(item)
 
     def run_node(self, n: fx.Node) -> Any:
@@ -98,7 +107,7 @@ class _Collector(fx.Interpreter):
             value = result if item.output is None else result[item.output]
             rows = value.movedim(item.dim, -1).reshape(-1, item.axis.size)
             step = max(1, len(rows) // ROWS)
-            self.moments[_key(item)].add(rows[::step].double().cpu())
+            self.moments[key(item)].add(rows[::step].double().cpu())
         return result
 
 

@@ -77,7 +77,9 @@ def onnx_flops(path: str | Path, seconds: float | None = None, example: Example 
     return OnnxCost(
         flops=sum(counted.values()),
         nodes=counted,
-        transforms=sum(_stft(node, sizes) * scale for node in named.values() if _known(node, TRANSFORMS)),
+        transforms=sum(
+            TRANSFORMS[node.op_type](node, sizes) * scale for node in named.values() if _known(node, TRANSFORMS)
+        ),
         parameters=parameters(model),
         bytes=Path(path).stat().st_size,
         uncounted=dict(Counter(_uncounted(flat.graph.node))),
@@ -198,6 +200,13 @@ def _stft(node: Any, sizes: Sizes) -> float:
     return 2.5 * batch * frames * points * math.log2(max(points, 2))
 
 
+def _dft(node: Any, sizes: Sizes) -> float:
+    """5/2 · n · log2 n for each transform; the axis before the last, of parts, holds the signal."""
+    given, found = sizes[node.input[0]], sizes[node.output[0]]
+    points = max(given[-2], found[-2])
+    return 2.5 * math.prod(found[:-2]) * points * math.log2(max(points, 2))
+
+
 def _attribute(node: Any, name: str, default: Any) -> Any:
     found = next((item for item in node.attribute if item.name == name), None)
     return default if found is None else onnx.helper.get_attribute_value(found)
@@ -218,7 +227,7 @@ COUNTS: dict[str, Callable[[Any, Sizes], float]] = {
     "QLinearMatMul": _matmul,
     "RNN": _recurrent,
 }
-TRANSFORMS = frozenset({"STFT"})
+TRANSFORMS: dict[str, Callable[[Any, Sizes], float]] = {"DFT": _dft, "STFT": _stft}
 CONTROL = frozenset({"If", "Loop", "Scan"})
 FREE_NAMES = """
     Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization Bernoulli BitShift

@@ -55,14 +55,14 @@ def magnitude(captured: Captured, groups: Groups) -> dict[str, Tensor]:
         total = torch.zeros(group.size)
         for carrier in group.carriers:
             if carrier.parameter in weights:
-                owners = torch.tensor(_owners(groups, groups.parameters[carrier.parameter][carrier.dim], group))
+                owner = torch.tensor(owners(groups, groups.parameters[carrier.parameter][carrier.dim], group))
                 squares = weights[carrier.parameter].float().square().movedim(carrier.dim, 0)
-                total.index_add_(0, owners[owners >= 0], squares.reshape(len(owners), -1).sum(1)[owners >= 0])
+                total.index_add_(0, owner[owner >= 0], squares.reshape(len(owner), -1).sum(1)[owner >= 0])
         scores[group.name] = total.sqrt()
     return scores
 
 
-def _owners(groups: Groups, axis: Axis, group: Group) -> list[int]:
+def owners(groups: Groups, axis: Axis, group: Group) -> list[int]:
     """For each position of an axis the unit of ``group`` that it belongs to, or -1."""
     owners = [-1] * axis.size
     for unit in range(group.size):

@@ -21,7 +21,8 @@ class Settings:
         reslice: units that are closed for good are removed as soon as that leaves less than this share of the FLOP/s of
             the graph that is trained; 0 never.
         calibration: batches for scores and folding.
-        score: ``taylor`` or ``magnitude`` (L2 norm, the usual baseline).
+        score: ``selection`` (see ``selection.py``; Taylor scores where it does not apply), ``taylor`` (gradients) or
+            ``magnitude`` (L2 norm, the usual baseline).
         distil: weight of the distance to the original's outputs, relative to their variance.
         warm_up: share of the steps in which the learning rate rises.
     """
@@ -34,7 +35,7 @@ class Settings:
     reslice: float = 0.8
     calibration: int = 8
     fold: bool = True
-    score: str = "taylor"
+    score: str = "selection"
     distil: float = 1.0
     warm_up: float = 0.15
     weight_decay: float = 0.01

@@ -17,6 +17,7 @@ from shrinkspeech.folding import fold
 from shrinkspeech.gating import gate
 from shrinkspeech.parts import Part
 from shrinkspeech.scoring import magnitude, taylor
+from shrinkspeech.selection import selection
 from shrinkspeech.targets import Objective, settled
 from shrinkspeech.training import Trainer, moments_of
 
@@ -63,11 +64,15 @@ def warm_start(trainer: Trainer, part: Part, goal: Goal, seed: int) -> Part:
 def ranked(trainer: Trainer, part: Part, batches: Sequence[Any], seed: int) -> Part:
     """The part with new ranks, by scores on calibration batches."""
     gated = gate(part.captured, part.groups).to(trainer.accelerator.device)
-    if trainer.settings.score == "magnitude":
-        scores = magnitude(part.captured, part.groups)
-    else:
-        generator = torch.Generator().manual_seed(seed)
-        scores = taylor(gated, batches, lambda model, batch: trainer.calibration_loss(model, batch, generator))
+    generator = torch.Generator().manual_seed(seed)
+
+    def felt(model: Any, batch: Any) -> Tensor:
+        return trainer.calibration_loss(model, batch, generator)
+
+    kind = trainer.settings.score
+    scores = magnitude(part.captured, part.groups) if kind == "magnitude" else taylor(gated, batches, felt)
+    if kind == "selection":
+        scores |= selection(part.captured, part.groups, batches, lambda batch: trainer.inputs(batch, "cpu"), felt)
     for name, score in scores.items():
         gated.widths.set_rank(name, score)
     found = {name: gated.widths.rank(name).tolist() for name in gated.widths.names}

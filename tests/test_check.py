@@ -163,6 +163,10 @@ def test_fourier_transforms_stand_apart(tmp_path: Path) -> None:
     assert cost.flops == 0
     assert cost.transforms == pytest.approx(7 * 2.5 * 64 * 6)
     assert not cost.uncounted
+    forward = [node("DFT", "x", "y")]
+    cost = onnx_flops(written(tmp_path / "b.onnx", forward, {"x": [3, 64, 1]}, {}), seconds=1.0)
+    assert (cost.flops, cost.uncounted) == (0, {})
+    assert cost.transforms == pytest.approx(3 * 2.5 * 64 * 6)
 
 
 def test_sizes_and_seconds_that_nobody_says_are_asked_for(tmp_path: Path) -> None:

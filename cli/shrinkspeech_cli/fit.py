@@ -51,6 +51,7 @@ def fit(
     learning_rate: t.LearningRate = 2e-3,
     seed: t.Seed = 0,
     round_to: t.RoundTo = 1,
+    distil: t.Distil = 1.0,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -77,6 +78,7 @@ def fit(
     task.check(recipe, audio)
     t.check_usage(recipe, audio or task.data, output, overwrite, learning_rate)
     from shrinkspeech.fitting import fit as run_fit
+    from shrinkspeech.settings import Settings
     from shrinkspeech.targets import only_target
     from shrinkspeech_cli.progress import progress
     from shrinkspeech_cli.summary import summary
@@ -101,6 +103,7 @@ def fit(
             groups=loaded.groups,
             learning_rate=learning_rate,
             round_to=round_to,
+            settings=Settings(distil=distil),
             on_progress=on_progress,
             checkpoint=checkpoint,
             resume=resume,

@@ -103,11 +103,18 @@ class Source:
     only: Sequence[str] | None = None
     min_width: int = 1
 
+    @property
+    def has_example(self) -> bool:
+        """Whether the file or ``--example`` says what the model's inputs are."""
+        from shrinkspeech.loading import is_program
+
+        return bool(self.example) or is_program(self.model)
+
     def capture(self, recipe: Recipe | None = None) -> Captured:
         """The captured model; the recipe lends its example where neither file nor ``--example`` has one."""
-        from shrinkspeech.loading import is_program, load
+        from shrinkspeech.loading import load
 
-        inputs = None if self.example or recipe is None or is_program(self.model) else _example_of(recipe)
+        inputs = None if recipe is None or self.has_example else _example_of(recipe)
         return load(
             self.model,
             factory=self.factory,

@@ -39,6 +39,7 @@ def sweep(
     learning_rate: t.LearningRate = 2e-3,
     seed: t.Seed = 0,
     round_to: t.RoundTo = 1,
+    distil: t.Distil = 1.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a DIR that is there already.")] = False,
     factory: o.Factory = None,
     weights: o.Weights = None,
@@ -55,6 +56,7 @@ def sweep(
     task, audio = task.with_audio(audio)
     task.check(recipe, audio)
     t.check_usage(recipe, audio or task.data, output, overwrite, learning_rate)
+    from shrinkspeech.settings import Settings
     from shrinkspeech.sweeping import folder_name, plot, read_budgets, write_csv
     from shrinkspeech.sweeping import sweep as run_sweep
     from shrinkspeech_cli.progress import progress
@@ -89,6 +91,7 @@ def sweep(
             groups=loaded.groups,
             learning_rate=learning_rate,
             round_to=round_to,
+            settings=Settings(distil=distil),
             on_progress=on_progress,
             on_fitted=keep,
         )

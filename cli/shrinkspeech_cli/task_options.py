@@ -6,13 +6,14 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from shrinkspeech.captured import Captured
     from shrinkspeech.data.frontend import FrontEnd
     from shrinkspeech.data.options import DataOptions
     from shrinkspeech.recipe import Recipe
@@ -126,8 +127,9 @@ class TaskChoice:
         if self.task is None:
             given = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
             if given:
+                example = ", such as --task distil without labels" if audio is not None else ""
                 raise InputError(
-                    f"--{given[0].replace('_', '-')} goes with --task: say what the model does with --task"
+                    f"--{given[0].replace('_', '-')} goes with --task: say what the model does with --task{example}"
                 )
             return
         if self.task not in TASKS:
@@ -163,22 +165,16 @@ class TaskChoice:
         Raises:
             InputError: the manifest or the model does not fit the task, or nothing of it can shrink.
         """
-        from shrinkspeech.errors import InputError, LoadError
-        from shrinkspeech.recipe import Recipe
+        from shrinkspeech.errors import InputError
         from shrinkspeech.tasks.base import TaskOptions
-        from shrinkspeech.tasks.intake import audio_seconds, example
+        from shrinkspeech.tasks.intake import audio_seconds, lendable
         from shrinkspeech.tasks.recipes import task_recipe
 
         data = self.data_options(batch_size, sample_rate, seed)
-        inputs = example(data)
-        lent = None if inputs is None else Recipe(lambda: iter(()), None, example_inputs=lambda: inputs)
-        try:
-            captured = source.capture(lent)
-        except LoadError as error:
-            raise InputError(f"{error}{self._layouts(inputs)}") from error
+        captured = self._captured(source, lendable(data))
         if data.features is not None and source.seconds is None:
             source = replace(source, seconds=audio_seconds(captured, data))
-        loaded = source.load(lent, captured)
+        loaded = source.load(None, captured)
         if not loaded.groups.shrinkable:
             raise InputError(f"no group of {source.model} can shrink: 'shrinkspeech inspect' says why")
         options = TaskOptions(self.outputs_are, self.balanced, self.top_k, self.asv_scores)
@@ -187,17 +183,33 @@ class TaskChoice:
             typer.echo(f"note: {note}", err=True)
         return loaded, made
 
-    def _layouts(self, lent: tuple[Any, ...] | None) -> str:
-        """What to add to a message about the example of a model that takes features."""
-        if self.features is None:
-            return ""
-        if lent is None:
-            return " (of its features, such as 2x40x100 or 2x100x40), or --crop with the length of a clip in s"
-        size, bands, frames = lent[0].shape
-        return (
-            f" (if it takes its features in another order, say so with --example {size}x{frames}x{bands}, "
-            f"{size}x1x{bands}x{frames} or {size}x1x{frames}x{bands})"
-        )
+    def _captured(self, source: Source, lent: list[tuple[Any, ...]]) -> Captured:
+        """The model on its own example, or on the one lent to it that it runs on.
+
+        Raises:
+            InputError: it has none and runs on none of those lent, or on several, so that its layout is not known.
+        """
+        from shrinkspeech.errors import InputError, LoadError
+        from shrinkspeech.examples import shapes_text
+        from shrinkspeech.recipe import Recipe
+
+        found: dict[str, Captured] = {}
+        refusals: list[LoadError] = []
+        for inputs in [None] if source.has_example or not lent else lent:
+            recipe = None if inputs is None else Recipe(lambda: iter(()), None, example_inputs=partial(tuple, inputs))
+            try:
+                found[shapes_text(inputs or ())] = source.capture(recipe)
+            except LoadError as error:
+                refusals.append(error)
+        if len(found) == 1:
+            return next(iter(found.values()))
+        if found:
+            raise InputError(
+                f"{source.model} runs on {' and on '.join(found)}: say with --example which of them is the layout of its "
+                "features"
+            )
+        more = " (of its features), or --crop with the length of a clip in s" if self.features and not lent else ""
+        raise InputError(f"{refusals[0]}{more}")
 
 
 _SAME = (

@@ -32,7 +32,7 @@ Audio = Annotated[
     ),
 ]
 BatchSize = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Crops in a batch, with --audio.", rich_help_panel=_DATA)
+    int, typer.Option(metavar="N", min=1, help="Clips in a batch, with --audio or --task.", rich_help_panel=_DATA)
 ]
 Steps = Annotated[int, typer.Option(metavar="N", min=1, help="Optimiser steps.", rich_help_panel=TRAINING)]
 StepsEach = Annotated[
@@ -42,6 +42,15 @@ LearningRate = Annotated[float, typer.Option(metavar="LR", help="Highest learnin
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of everything random.", rich_help_panel=TRAINING)]
 RoundTo = Annotated[
     int, typer.Option(metavar="N", min=1, help="Widths are multiples of this.", rich_help_panel=TRAINING)
+]
+Distil = Annotated[
+    float,
+    typer.Option(
+        metavar="W",
+        min=0.0,
+        help="Weight of the distance to the original's outputs beside the task's loss; 0 for none.",
+        rich_help_panel=TRAINING,
+    ),
 ]
 
 

@@ -15,7 +15,7 @@ from sample_models.tcresnet_kws.sample import SPOTTER
 
 METRIC, BETTER = "error", "lower"
 SECONDS = SPOTTER.seconds  # of audio in one item
-STEPS, RATE = 300, 2e-3
+STEPS, RATE = 300, 5e-3
 
 _protocol = Protocol(SPOTTER)
 train_batches = _protocol.train_batches

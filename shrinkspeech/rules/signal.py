@@ -1,4 +1,4 @@
-"""Signal operators and lookups: transforms over time, tables, and what must be left alone by name."""
+"""Signal operators and lookups: Fourier transforms, tables, and what must be left alone by name."""
 
 from __future__ import annotations
 
@@ -26,6 +26,17 @@ def stft(site: Site) -> Effect:
         outputs=(site.fixed(site.shape(), "frequency and time of a Fourier transform"),),
         extra=(Term(2.5 * size * math.log2(size), (Fixed(frames),)),),
     )
+
+
+@rule(aten.fft_rfft.default, aten.fft_irfft.default)
+def real_fft(site: Site) -> Effect:
+    """A transform over one axis, which is fixed; the others stay what they are. Counted apart, as ``stft`` is."""
+    axes, dim = list(site.axes(site.arg(0))), site.arg(2, "dim", -1) % len(site.shape())
+    site.freeze(axes[dim], "a Fourier transform is taken over it")
+    points = max(axes[dim].size, site.shape()[dim])
+    rows = tuple(axis for i, axis in enumerate(axes) if i != dim)
+    axes[dim] = Fixed(site.shape()[dim])
+    return Effect(outputs=(tuple(axes),), extra=(Term(2.5 * points * math.log2(max(points, 2)), rows),))
 
 
 @rule(aten.embedding.default)

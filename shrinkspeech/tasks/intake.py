@@ -123,18 +123,20 @@ def _length(options: DataOptions, usual: int, dynamic: bool, frontend: FrontEnd 
     return length
 
 
-def example(options: DataOptions) -> tuple[Tensor, ...] | None:
-    """Faint noise as long as ``--crop``, for models that come without an example; None where no ``--crop`` is given.
+def lendable(options: DataOptions) -> list[tuple[Tensor, ...]]:
+    """Faint noise as long as ``--crop``, for models that come without an example; nothing where no ``--crop`` is given.
 
-    Samples ``[2, S]`` or features ``[2, F, T]``; models that take another layout need ``--example``.
+    Samples ``[2, S]``, or features in every layout: ``[2, F, T]``, ``[2, T, F]``, ``[2, 1, F, T]``, ``[2, 1, T, F]``.
     """
     if options.crop is None:
-        return None
+        return []
     generator = torch.Generator().manual_seed(0)
     wave = 0.01 * torch.randn(2, max(1, round(options.crop * options.sample_rate)), generator=generator)
-    return (
-        wave if options.features is None else FrontEnd(parse_features(options.features), options.sample_rate)(wave),
-    )
+    if options.features is None:
+        return [(wave,)]
+    bands = FrontEnd(parse_features(options.features), options.sample_rate)(wave)
+    frames = bands.transpose(1, 2).contiguous()
+    return [(bands,), (frames,), (bands.unsqueeze(1),), (frames.unsqueeze(1),)]
 
 
 def audio_seconds(captured: Captured, options: DataOptions) -> float | None:

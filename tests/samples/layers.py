@@ -30,6 +30,11 @@ def centred(x: Tensor) -> Tensor:
     return aten.stft.center(x, 64, 32, 64, torch.hann_window(64), True, "constant", False, True, True).abs()
 
 
+def fourier(x: Tensor) -> Tensor:
+    """Low frequencies only, of every channel."""
+    return torch.fft.irfft(torch.fft.rfft(x, dim=-1) * (torch.arange(x.shape[-1] // 2 + 1) < 5), 22)
+
+
 def wavenet(m: Any, x: Tensor) -> Tensor:
     """Gated residual and skip."""
     y, total = m.inp(x), 0
@@ -117,6 +122,14 @@ SAMPLES = [
         1,
         WAVE,
         {"a": conv(33, 8), "b": conv(8, 2)},
+    ),
+    sample(
+        "real_fft",
+        lambda m, x: m.b(fourier(m.a(x).relu())),
+        (aten.fft_rfft.default, aten.fft_irfft.default),
+        1,
+        SOUND,
+        {"a": conv(3, 8), "b": conv(8, 2)},
     ),
     sample(
         "wavenet",

@@ -1,0 +1,204 @@
+"""Selection: the order in which units should be kept so that the rest can be computed from them.
+
+A matrix W reads features x with covariance Σ. Once the units in S are kept and the others are regressed on them (that is
+what folding does), the error of W x is tr(F W Σ' Wᵀ), Σ' the covariance of x given x_S and F what the loss feels of an error
+in each row (its mean square gradient there, an empirical Fisher information). Units are chosen one after the other, each
+time the one that lowers the error most: ‖F½ W Σ'_u‖² / Σ'_uu. What is kept first is kept longest. A unit that another one
+already tells is chosen late, however large its weights or gradients are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from shrinkspeech.axes import Axis, labels_of
+from shrinkspeech.captured import Captured, attribute
+from shrinkspeech.folding import LARGEST, Moments, collect, key
+from shrinkspeech.groups import Group, Groups
+from shrinkspeech.rules.registry import Fold
+from shrinkspeech.scoring import owners
+
+FLOOR = 1e-6
+"""Of a reader's largest variance: less than that is no information."""
+
+
+@dataclass
+class _Reader:
+    """One matrix that reads a group.
+
+    Attributes:
+        seen: W Σ', ``[rows, n]``; columns are the positions of the group.
+        rest: Σ' ``[n, n]``.
+        owner: the unit of each position ``[n]``.
+        floor: variances below this count as none.
+    """
+
+    seen: Tensor
+    rest: Tensor
+    owner: Tensor
+    floor: float
+
+    def gains(self, size: int) -> Tensor:
+        """By how much each unit would lower the error ``[size]``."""
+        variance = self.rest.diagonal()
+        each = torch.where(
+            variance > self.floor, self.seen.square().sum(0) / variance.clamp_min(self.floor), torch.zeros(())
+        )
+        return torch.zeros(size, dtype=each.dtype).index_add_(0, self.owner, each)
+
+    def keep(self, unit: int) -> None:
+        """What is left once a unit is known."""
+        for position in torch.nonzero(self.owner == unit).flatten().tolist():
+            variance = float(self.rest[position, position])
+            if variance > self.floor:
+                column = self.rest[:, position].clone()
+                self.seen -= torch.outer(self.seen[:, position].clone(), column) / variance
+                self.rest -= torch.outer(column, column) / variance
+
+
+def selection(
+    captured: Captured,
+    groups: Groups,
+    batches: Sequence[Any],
+    inputs: Callable[[Any], tuple[Any, ...]],
+    loss: Callable[[Any, Any], Tensor],
+) -> dict[str, Tensor]:
+    """Score the units of every group that nothing but constant matrices reads.
+
+    Args:
+        batches: calibration data.
+        inputs: the model's arguments in a batch.
+        loss: of a callable on a batch; its gradients say where errors matter.
+
+    Returns:
+        ``[size]`` for each such group: the size for the unit that is kept longest, 1 for the first to go.
+    """
+    found = {
+        node: [item for item in effect.folds if item.axis.size <= LARGEST and groups.moves(item.axis)]
+        for node, effect in groups.effects.items()
+    }
+    moments = collect(captured, [item for items in found.values() for item in items], map(inputs, batches))
+    felt = _sensitivity(captured, {node for node, items in found.items() if items}, batches, loss)
+    scores = {}
+    for group in groups.shrinkable:
+        if _read_otherwise(groups, group, found):
+            continue
+        readers = [
+            reader
+            for node, items in found.items()
+            for item in items
+            if node in felt
+            and group.name in _names(groups, item.axis)
+            and (reader := _reader(captured, groups, group, item, moments[key(item)], felt[node]))
+        ]
+        if readers:
+            scores[group.name] = _order(readers, group.size)
+    return scores
+
+
+def _names(groups: Groups, axis: Axis) -> set[str]:
+    return {groups.of(label).name for label in labels_of(axis)}
+
+
+def _read_otherwise(groups: Groups, group: Group, found: Mapping[str, Sequence[Fold]]) -> bool:
+    """Whether something else than a constant matrix sums over the units: a recurrence, a product of two features."""
+    for node, effect in groups.effects.items():
+        known = {item.axis for item in found[node]}
+        inside = effect.masked.axes if effect.masked else ()
+        others = [*inside, *(read.axis for read in effect.reads if read.axis not in known)]
+        if effect.terms and any(group.name in _names(groups, axis) for axis in others):
+            return True
+    return False
+
+
+def _sensitivity(
+    captured: Captured, nodes: set[str], batches: Sequence[Any], loss: Callable[[Any, Any], Tensor]
+) -> dict[str, Tensor]:
+    """Summed square gradients of the loss in the output of each node, of its shape for one item."""
+    total: dict[str, Tensor] = {}
+    for batch in batches:
+        tape = _Tape(captured.graph_module, nodes)
+        with torch.backends.cudnn.flags(enabled=False):
+            value = loss(tape, batch)
+            gradients = torch.autograd.grad(value, list(tape.seen.values()), allow_unused=True)
+        for name, gradient in zip(tape.seen, gradients, strict=True):
+            if gradient is not None:
+                square = gradient.detach().double().square().cpu().sum(0)
+                total[name] = total[name] + square if name in total else square
+    return total
+
+
+def _real(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.is_floating_point()
+
+
+class _Tape(fx.Interpreter):
+    """Runs the graph and remembers the outputs of some nodes, before anything changes them in place."""
+
+    def __init__(self, module: fx.GraphModule, nodes: set[str]) -> None:
+        super().__init__(module)
+        self.nodes = nodes
+        self.seen: dict[str, Tensor] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        with torch.enable_grad():
+            return self.run(*(x.detach().requires_grad_() if _real(x) else x for x in args))
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        first = result[0] if isinstance(result, tuple) else result
+        if n.name not in self.nodes or not isinstance(first, Tensor) or not first.requires_grad:
+            return result
+        self.seen[n.name] = first
+        return (first.clone(), *result[1:]) if isinstance(result, tuple) else first.clone()
+
+
+def _weights_of_rows(weight: Tensor, item: Fold, felt: Tensor) -> Tensor:
+    """√F for each row of the matrix: for each output channel where there is one, else the same for all; ``[rows]``.
+
+    ``felt`` lacks the batch dimension. Rows are the positions of ``weight`` in all dimensions but ``weight_dim``.
+    """
+    others = [size for dim, size in enumerate(weight.shape) if dim != item.weight_dim]
+    count = math.prod(others)
+    channels, dims = others[0], [dim for dim, size in enumerate(felt.shape) if size == others[0]]
+    if len(dims) != 1:
+        return torch.full((count,), float(felt.sum() / max(channels, 1)) ** 0.5, dtype=torch.float64)
+    each = felt.sum([dim for dim in range(felt.dim()) if dim != dims[0]]) if felt.dim() > 1 else felt
+    return each.sqrt().repeat_interleave(count // channels)
+
+
+def _reader(
+    captured: Captured, groups: Groups, group: Group, item: Fold, moments: Moments, felt: Tensor
+) -> _Reader | None:
+    """The matrix as a triangle with as many rows as positions at most; None if it reads no such unit."""
+    owner = torch.tensor(owners(groups, item.axis, group))
+    places = torch.nonzero(owner >= 0).flatten()
+    if not len(places):
+        return None
+    mean = moments.total / moments.rows
+    covariance = (moments.square / moments.rows - torch.outer(mean, mean))[places][:, places]
+    weight = attribute(captured.graph_module, str(item.weight.target)).detach()
+    rows = weight.movedim(item.weight_dim, -1).reshape(-1, weight.shape[item.weight_dim]).double().cpu()[:, places]
+    rows = rows * _weights_of_rows(weight, item, felt)[:, None]
+    if len(rows) > rows.shape[1]:
+        rows = torch.linalg.qr(rows, mode="r").R
+    seen = rows @ covariance
+    return _Reader(seen, covariance, owner[places], FLOOR * float(covariance.diagonal().max()))
+
+
+def _order(readers: list[_Reader], size: int) -> Tensor:
+    """Forward selection over all readers at once; units without any gain come last, in their own order."""
+    score, left = torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.bool)
+    for place in range(size, 0, -1):
+        gains = torch.stack([reader.gains(size) for reader in readers]).sum(0)
+        unit = int(torch.where(left, gains, -1.0).argmax())
+        score[unit], left[unit] = place, False
+        for reader in readers:
+            reader.keep(unit)
+    return score

@@ -1,0 +1,106 @@
+"""Selection: which units are kept first, on networks whose answer is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import shrinkspeech
+from shrinkspeech.selection import selection
+
+
+class Two(nn.Module):
+    """Six hidden features of three inputs, of which the reader takes what ``out`` says."""
+
+    def __init__(self, hidden: Tensor, out: Tensor) -> None:
+        super().__init__()
+        self.inside, self.out = nn.Linear(3, len(hidden)), nn.Linear(len(hidden), len(out))
+        with torch.no_grad():
+            self.inside.weight.copy_(hidden)
+            self.out.weight.copy_(out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.inside(x))
+
+
+def ranked(model: nn.Module, x: Tensor, loss: Any = None) -> dict[str, list[int]]:
+    """Units of each group, the one that is kept longest first."""
+    captured = shrinkspeech.capture(model.eval(), (x[:2],))
+    groups = shrinkspeech.label(captured)
+    loss = loss or (lambda model, batch: model(batch).square().sum())
+    scores = selection(captured, groups, [x], lambda batch: (batch,), loss)
+    return {name: score.argsort(descending=True).tolist() for name, score in scores.items()}
+
+
+def test_copies_go_before_what_only_one_unit_knows() -> None:
+    """Units 0 and 1 are large and alike, unit 2 alone carries the third input, with a small weight."""
+    hidden = torch.tensor([[3.0, 0, 0], [3.0, 0.001, 0], [0, 0, 0.5], [0, 1.0, 0], [0, 0.9, 0], [1.5, 0, 0]])
+    torch.manual_seed(0)
+    [order] = ranked(Two(hidden, torch.ones(1, 6)), torch.randn(500, 3)).values()
+    inputs = [{0: 0, 1: 0, 5: 0, 3: 1, 4: 1, 2: 2}[unit] for unit in order]
+    assert sorted(inputs[:3]) == [0, 1, 2]
+
+
+def test_a_unit_that_nothing_reads_goes_first() -> None:
+    torch.manual_seed(0)
+    out = torch.randn(4, 6) * torch.tensor([1.0, 1, 1, 0, 1, 1])
+    [order] = ranked(
+        Two(torch.randn(6, 3).index_put_((torch.tensor(3),), torch.full((3,), 9.0)), out), torch.randn(200, 3)
+    ).values()
+    assert set(order[:3]) <= {0, 1, 2, 4, 5}
+
+
+def test_outputs_that_the_loss_does_not_feel_do_not_count() -> None:
+    """Unit 0 feeds the first output alone, unit 1 the second, which the loss leaves out."""
+    hidden, out = torch.eye(3)[:2] * torch.tensor([[1.0], [5.0]]), torch.eye(2)
+    torch.manual_seed(0)
+    [order] = ranked(
+        Two(hidden, out), torch.randn(100, 3), lambda model, batch: model(batch)[:, 0].square().sum()
+    ).values()
+    assert order[0] == 0
+
+
+def test_the_best_of_a_kept_set_gives_the_least_error() -> None:
+    """The error of the outputs, the rest regressed on what is kept, is that of the best of all sets, or nearly."""
+    from itertools import combinations
+
+    torch.manual_seed(1)
+    mixing, out, x = torch.randn(6, 3), torch.randn(4, 6), torch.randn(2_000, 3)
+    [order] = ranked(Two(mixing, out), x).values()
+    features = x @ mixing.T + 0.0
+    features = features - features.mean(0)
+
+    def error(kept: tuple[int, ...]) -> float:
+        solution = torch.linalg.lstsq(features[:, list(kept)], features).solution
+        return float(((features - features[:, list(kept)] @ solution) @ out.T).square().mean())
+
+    chosen = error(tuple(order[:2]))
+    errors = sorted(error(pair) for pair in combinations(range(6), 2))
+    assert chosen <= errors[len(errors) // 4]
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.gru, self.out = nn.Linear(3, 6), nn.GRU(6, 5, batch_first=True), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.gru(self.inside(x).relu())[0])
+
+
+def test_what_a_recurrence_reads_is_left_to_other_scores() -> None:
+    torch.manual_seed(0)
+    assert "gru" not in ranked(Recurrent(), torch.randn(4, 7, 3))
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_convolutions_and_changes_in_place(kernel: int) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv1d(3, 6, kernel), nn.ReLU(inplace=True), nn.Conv1d(6, 4, kernel), nn.ReLU(inplace=True)
+    )
+    [order] = ranked(model, torch.randn(4, 3, 20)).values()
+    assert sorted(order) == list(range(6))
