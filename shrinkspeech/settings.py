@@ -27,7 +27,7 @@ class Settings:
         warm_up: share of the steps in which the learning rate rises.
     """
 
-    warm_start: float | None = 1.6
+    warm_start: float | None = 2.0
     gate_share: float = 0.25
     hold_share: float = 0.5
     window: float = 8.0

@@ -15,7 +15,8 @@ from shrinkspeech.budget import human
 from shrinkspeech.files import replacing
 
 START, END = "<!-- results -->", "<!-- end -->"
-PAGE = Path(__file__).parents[2] / "docs" / "quality.md"
+ROOT = Path(__file__).parents[2]
+PAGE, FRONT = ROOT / "docs" / "quality.md", ROOT / "README.md"
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,60 @@ def best_of(found: Cells, case: Case, methods: Sequence[str], budget: str) -> st
     return min(present, key=lambda method: sign * found[case.name, method, budget].mean, default=None)
 
 
+def summary(found: Cells, models: Sequence[str], budgets: Sequence[str]) -> str:
+    """For each model and budget: ours, and the peer with the best mean among those that can do it."""
+    lines = ["| model, metric | original | FLOP/s | ours | best peer |", "|---|---|---|---|---|"]
+    peers = list(dict.fromkeys(method for _, method, _ in found if is_peer(method)))
+    for model in models:
+        case = Case(model)
+        original = found.get((model, "original", "100%"))
+        for budget in budgets:
+            ours, best = found.get((model, "ours", budget)), best_of(found, case, peers, budget)
+            if original and ours:
+                peer = "" if best is None else f"{found[model, best, budget]}, {best}"
+                lines.append(f"| {model}, {case.recipe.METRIC} | {original.mean:.2f} | {budget} | {ours} | {peer} |")
+    return "\n".join(lines)
+
+
+def is_peer(method: str) -> bool:
+    return method != "original" and not method.startswith("ours")
+
+
+def verdict(found: Cells, models: Sequence[str], budgets: Sequence[str]) -> str:
+    """How often ours is at least as good as the best peer's mean, and how often clearly: deviations that do not meet."""
+    lines = [
+        "| FLOP/s | cells | at or better than the best peer | clearly better | clearly worse |",
+        "|---|---|---|---|---|",
+    ]
+    peers = list(dict.fromkeys(method for _, method, _ in found if is_peer(method)))
+    for budget in budgets:
+        counts = [0, 0, 0, 0]
+        for model in models:
+            case = Case(model)
+            ours, best = found.get((model, "ours", budget)), best_of(found, case, peers, budget)
+            if ours is None or best is None:
+                continue
+            peer, sign = found[model, best, budget], 1 if case.lower else -1
+            gap, room = sign * (peer.mean - ours.mean), ours.deviation + peer.deviation
+            for i, held in enumerate((True, gap >= 0, gap > room, -gap > room)):
+                counts[i] += held
+        lines.append(f"| {budget} | " + " | ".join(map(str, counts)) + " |")
+    return "\n".join(lines)
+
+
+def refusals() -> str:
+    """What a method could not do, and its reason."""
+    noted = rows.read(rows.UNSUPPORTED)
+    reasons: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for row in noted:
+        reasons[row["model"], row["method"]][row["budget"]] = None
+    why = {(row["model"], row["method"]): row["reason"].split(";")[0] for row in noted}
+    return "\n".join(
+        f"- {model}, {method}, {', '.join(budgets)}: {why[model, method]}"
+        for (model, method), budgets in reasons.items()
+    )
+
+
 def plot(path: Path, found: Cells, models: Sequence[str], methods: Sequence[str], budgets: Sequence[str]) -> None:
     """Metric against the share of FLOP/s, one panel for each model, bars of one deviation."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -165,7 +220,7 @@ def write_between(path: Path, text: str) -> None:
 
 
 def show(options: argparse.Namespace) -> None:
-    """What the command line asks for: the table on the terminal, the plot, or the READMEs."""
+    """What the command line asks for: the table on the terminal, the plot, or the tables in READMEs and docs."""
     found = cells(rows.read())
     methods = list(dict.fromkeys(method for _, method, _ in found if method != "original"))
     if options.table:
@@ -175,3 +230,7 @@ def show(options: argparse.Namespace) -> None:
     if options.readme:
         for model in options.models:
             write_between(SAMPLES / model / "README.md", readme_table(found, model, options.budgets[:3]))
+        tables = table(found, options.models, methods, options.budgets)
+        judged = verdict(found, options.models, options.budgets)
+        write_between(PAGE, f"{tables}\n\n{judged}\n\nNot to be had:\n\n{refusals()}")
+        write_between(FRONT, summary(found, options.models, options.budgets[1:3]))
