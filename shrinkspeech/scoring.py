@@ -64,13 +64,13 @@ def magnitude(captured: Captured, groups: Groups) -> dict[str, Tensor]:
 
 def owners(groups: Groups, axis: Axis, group: Group) -> list[int]:
     """For each position of an axis the unit of ``group`` that it belongs to, or -1."""
-    owners = [-1] * axis.size
+    found = [-1] * axis.size
+    others = set(groups.kept_index(axis, {group.name: []}))
     for unit in range(group.size):
-        with_unit = groups.kept_index(axis, {group.name: [unit]})
-        others = groups.kept_index(axis, {group.name: []})
-        for position in set(with_unit) - set(others):
-            owners[position] = unit
-    return owners
+        for position in groups.kept_index(axis, {group.name: [unit]}):
+            if position not in others:
+                found[position] = unit
+    return found
 
 
 def random_projection(outputs: Any, generator: torch.Generator) -> Tensor:

@@ -24,6 +24,15 @@ from shrinkspeech.groups import Group, Groups
 from shrinkspeech.rules.registry import Fold
 from shrinkspeech.scoring import owners
 
+ROUNDS = 256
+"""Units are chosen in so many rounds at most: one by one in groups of this size."""
+
+WIDER = 8
+"""Of so many times the units of a round, the best ones."""
+
+SEQUENTIAL = 16
+"""Positions that are known one after the other; more are solved for at once."""
+
 FLOOR = 1e-6
 """Of a reader's largest variance: less than that is no information."""
 
@@ -52,9 +61,21 @@ class _Reader:
         )
         return torch.zeros(size, dtype=each.dtype).index_add_(0, self.owner, each)
 
-    def keep(self, unit: int) -> None:
-        """What is left once a unit is known."""
-        for position in torch.nonzero(self.owner == unit).flatten().tolist():
+    def among(self, units: Tensor) -> _Reader:
+        """The same of some units alone."""
+        places = torch.nonzero(torch.isin(self.owner, units)).flatten()
+        return _Reader(self.seen[:, places], self.rest[places][:, places], self.owner[places], self.floor)
+
+    def keep(self, units: Tensor) -> None:
+        """What is left once some units are known."""
+        positions = torch.nonzero(torch.isin(self.owner, units)).flatten()
+        if len(positions) > SEQUENTIAL:
+            inner = self.rest[positions][:, positions]
+            known = torch.linalg.solve(inner + self.floor * torch.eye(len(positions)).to(inner), self.rest[positions])
+            self.seen -= self.seen[:, positions] @ known
+            self.rest -= self.rest[:, positions] @ known
+            return
+        for position in positions.tolist():
             variance = float(self.rest[position, position])
             if variance > self.floor:
                 column = self.rest[:, position].clone()
@@ -193,12 +214,29 @@ def _reader(
 
 
 def _order(readers: list[_Reader], size: int) -> Tensor:
-    """Forward selection over all readers at once; units without any gain come last, in their own order."""
+    """Forward selection over all readers at once; units without gain come last, in their own order.
+
+    In large groups a few units are chosen in each round, one after the other among those of highest gain.
+    """
     score, left = torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.bool)
-    for place in range(size, 0, -1):
-        gains = torch.stack([reader.gains(size) for reader in readers]).sum(0)
-        unit = int(torch.where(left, gains, -1.0).argmax())
-        score[unit], left[unit] = place, False
+    batch, place = max(1, size // ROUNDS), size
+    while place:
+        candidates = _best(readers, left)[: WIDER * batch]
+        near = [reader.among(candidates) for reader in readers]
+        chosen = []
+        for _ in range(min(batch, place)):
+            unit = _best(near, left)[:1]
+            score[unit], left[unit] = place, False
+            place -= 1
+            chosen.append(unit)
+            for reader in near:
+                reader.keep(unit)
         for reader in readers:
-            reader.keep(unit)
+            reader.keep(torch.cat(chosen))
     return score
+
+
+def _best(readers: list[_Reader], left: Tensor) -> Tensor:
+    """Units that are left, by what they would lower the error."""
+    gains = torch.stack([reader.gains(len(left)) for reader in readers]).sum(0)
+    return torch.where(left, gains, -1.0).argsort(descending=True, stable=True)[: int(left.sum())]

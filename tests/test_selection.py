@@ -104,3 +104,14 @@ def test_convolutions_and_changes_in_place(kernel: int) -> None:
     )
     [order] = ranked(model, torch.randn(4, 3, 20)).values()
     assert sorted(order) == list(range(6))
+
+
+def test_large_groups_are_chosen_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies still go: of three pairs of equal features one each is kept first, also where two are chosen at a time."""
+    monkeypatch.setattr("shrinkspeech.selection.ROUNDS", 3)
+    monkeypatch.setattr("shrinkspeech.selection.SEQUENTIAL", 1)
+    torch.manual_seed(0)
+    hidden = torch.eye(3).repeat(2, 1) * torch.tensor([[5.0], [4.0], [0.1], [0.2], [4.5], [0.1]])
+    [order] = ranked(Two(hidden, torch.ones(1, 6)), torch.randn(300, 3)).values()
+    assert {unit % 3 for unit in order[:2]} == {0, 1}
+    assert order[2] % 3 == 2

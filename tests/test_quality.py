@@ -1,0 +1,95 @@
+"""The quality benchmark's book-keeping: rows, means, verdicts and the pages that they go to. Nothing is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.quality import rows, showing
+from benchmarks.quality.cases import NAMES, Case
+from benchmarks.quality.methods import names, shrink
+from benchmarks.quality.rows import Run
+
+MODEL = "tcresnet_kws"
+
+
+def row(method: str, budget: str, seed: int, value: float, **more: object) -> dict[str, str]:
+    recipe = Case(MODEL).recipe
+    whole = {"steps": recipe.STEPS, "rate": recipe.RATE, "share": float(budget.rstrip("%")) / 100, "flops": 1e6}
+    fixed = {"model": MODEL, "method": method, "budget": budget, "seed": seed, "value": value}
+    return {name: str(({**whole, **fixed, **more}).get(name, "")) for name in rows.FIELDS}
+
+
+def found() -> showing.Cells:
+    return showing.cells(
+        [
+            row("original", "100%", 0, 3.0, steps=0, rate=0.0),
+            *(row("ours", "25%", seed, value) for seed, value in enumerate((4.0, 4.2, 4.4))),
+            *(row("tp-uniform-l2", "25%", seed, value) for seed, value in enumerate((6.0, 6.1, 6.2))),
+            *(row("group-lasso", "25%", seed, value) for seed, value in enumerate((7.0, 9.0, 8.0))),
+            row("ours", "50%", 0, 3.9),
+            row("tp-uniform-l2", "50%", 0, 3.5),
+            row("ours", "25%", 3, 99.0, steps=7),
+        ]
+    )
+
+
+def test_rows_are_read_back_and_not_made_again(tmp_path: Path) -> None:
+    file, run = tmp_path / "a" / "rows.csv", Run(MODEL, "ours", "25%", 1, 300, 0.005)
+    assert rows.done(file) == set()
+    values = {**row("ours", "25%", 1, 4.0), "steps": 300, "rate": 0.005, "widths": "a=1 b=2"}
+    rows.append(values, file)
+    rows.append({**values, "seed": 2}, file)
+    assert [found["seed"] for found in rows.read(file)] == ["1", "2"]
+    assert run.key() in rows.done(file)
+    assert Run(MODEL, "ours", "25%", 3, 300, 0.005).key() not in rows.done(file)
+
+
+def test_cells_hold_runs_of_the_recipe_alone() -> None:
+    cell = found()[MODEL, "ours", "25%"]
+    assert cell.values == (4.0, 4.2, 4.4)
+    assert str(cell) == "4.20 ± 0.20 (3)"
+    assert str(found()[MODEL, "ours", "50%"]) == "3.90 (1)"
+
+
+def test_tables_name_the_best() -> None:
+    text = showing.table(found(), [MODEL], ["ours", "tp-uniform-l2", "group-lasso"], ["50%", "25%"])
+    assert "| ours | 3.90 (1) | **4.20 ± 0.20 (3)** |" in text
+    assert "| tp-uniform-l2 | **3.50 (1)** | 6.10 ± 0.10 (3) |" in text
+    assert "| group-lasso |  | 8.00 ± 1.00 (3) |" in text
+    assert "6.10 ± 0.10 (3), tp-uniform-l2 |" in showing.summary(found(), [MODEL], ["25%"])
+
+
+def test_verdict_counts_what_is_clear() -> None:
+    lines = showing.verdict(found(), [MODEL], ["25%", "50%", "12.5%"]).splitlines()[2:]
+    assert lines == ["| 25% | 1 | 1 | 1 | 0 |", "| 50% | 1 | 0 | 0 | 0 |", "| 12.5% | 0 | 0 | 0 | 0 |"]
+
+
+def test_pages_change_between_their_marks_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{showing.START}\nold\n{showing.END}\nafter\n")
+    showing.write_between(page, "new")
+    assert page.read_text() == f"before\n{showing.START}\nnew\n{showing.END}\nafter\n"
+    page.write_text("no marks\n")
+    with pytest.raises(ValueError, match="has no line"):
+        showing.write_between(page, "new")
+
+
+def test_every_page_has_its_marks() -> None:
+    for page in (showing.PAGE, showing.FRONT, *(showing.SAMPLES / name / "README.md" for name in NAMES)):
+        text = page.read_text()
+        assert text.index(showing.START) < text.index(showing.END), page
+
+
+def test_plot(tmp_path: Path) -> None:
+    showing.plot(tmp_path / "a.png", found(), [MODEL], ["ours", "tp-uniform-l2"], ["50%", "25%"])
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_methods() -> None:
+    assert {"original", "ours", "uniform l2", "tp-uniform-taylor", "group-lasso"} <= set(names())
+    captured = Case(MODEL).captured()
+    same = shrink(Case(MODEL), "original", 1.0, 0, 0.0, 0)
+    assert same.share == 1.0
+    assert len(list(same.module.parameters())) == len(list(captured.graph_module.parameters()))
