@@ -30,7 +30,7 @@ ROUNDS = 256
 WIDER = 8
 """Of so many times the units of a round, the best ones."""
 
-SEQUENTIAL = 16
+SEQUENTIAL = 4
 """Positions that are known one after the other; more are solved for at once."""
 
 FLOOR = 1e-6
