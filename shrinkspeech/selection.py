@@ -89,6 +89,7 @@ def selection(
     batches: Sequence[Any],
     inputs: Callable[[Any], tuple[Any, ...]],
     loss: Callable[[Any, Any], Tensor],
+    device: torch.device | str = "cpu",
 ) -> dict[str, Tensor]:
     """Score the units of every group that nothing but constant matrices reads.
 
@@ -96,6 +97,7 @@ def selection(
         batches: calibration data.
         inputs: the model's arguments in a batch.
         loss: of a callable on a batch; its gradients say where errors matter.
+        device: where ``loss`` puts the batch.
 
     Returns:
         ``[size]`` for each such group: the size for the unit that is kept longest, 1 for the first to go.
@@ -105,7 +107,8 @@ def selection(
         for node, effect in groups.effects.items()
     }
     moments = collect(captured, [item for items in found.values() for item in items], map(inputs, batches))
-    felt = _sensitivity(captured, {node for node, items in found.items() if items}, batches, loss)
+    module = captured.graph_module if str(device) == "cpu" else captured.module().to(device)
+    felt = _sensitivity(module, {node for node, items in found.items() if items}, batches, loss)
     scores = {}
     for group in groups.shrinkable:
         if _read_otherwise(groups, group, found):
@@ -139,12 +142,12 @@ def _read_otherwise(groups: Groups, group: Group, found: Mapping[str, Sequence[F
 
 
 def _sensitivity(
-    captured: Captured, nodes: set[str], batches: Sequence[Any], loss: Callable[[Any, Any], Tensor]
+    module: fx.GraphModule, nodes: set[str], batches: Sequence[Any], loss: Callable[[Any, Any], Tensor]
 ) -> dict[str, Tensor]:
     """Summed square gradients of the loss in the output of each node, of its shape for one item."""
     total: dict[str, Tensor] = {}
     for batch in batches:
-        tape = _Tape(captured.graph_module, nodes)
+        tape = _Tape(module, nodes)
         with torch.backends.cudnn.flags(enabled=False):
             value = loss(tape, batch)
             gradients = torch.autograd.grad(value, list(tape.seen.values()), allow_unused=True)

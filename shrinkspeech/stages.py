@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -72,7 +73,8 @@ def ranked(trainer: Trainer, part: Part, batches: Sequence[Any], seed: int) -> P
     kind = trainer.settings.score
     scores = magnitude(part.captured, part.groups) if kind == "magnitude" else taylor(gated, batches, felt)
     if kind == "selection":
-        scores |= selection(part.captured, part.groups, batches, lambda batch: trainer.inputs(batch, "cpu"), felt)
+        inputs, device = partial(trainer.inputs, device="cpu"), trainer.accelerator.device
+        scores |= selection(part.captured, part.groups, batches, inputs, felt, device)
     for name, score in scores.items():
         gated.widths.set_rank(name, score)
     found = {name: gated.widths.rank(name).tolist() for name in gated.widths.names}
