@@ -131,12 +131,12 @@ def _names(groups: Groups, axis: Axis) -> set[str]:
 
 
 def _read_otherwise(groups: Groups, group: Group, found: Mapping[str, Sequence[Fold]]) -> bool:
-    """Whether something else than a constant matrix sums over the units: a recurrence, a product of two features."""
+    """Whether something else than a constant matrix mixes the units: a recurrence, a norm, a product of two features."""
     for node, effect in groups.effects.items():
         known = {item.axis for item in found[node]}
         inside = effect.masked.axes if effect.masked else ()
         others = [*inside, *(read.axis for read in effect.reads if read.axis not in known)]
-        if effect.terms and any(group.name in _names(groups, axis) for axis in others):
+        if (effect.terms or inside) and any(group.name in _names(groups, axis) for axis in others):
             return True
     return False
 

@@ -96,6 +96,13 @@ def test_what_a_recurrence_reads_is_left_to_other_scores() -> None:
     assert "gru" not in ranked(Recurrent(), torch.randn(4, 7, 3))
 
 
+def test_what_a_norm_over_channels_reads_is_left_to_other_scores() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 6), nn.LayerNorm(6), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))
+    found = ranked(model, torch.randn(50, 3))
+    assert [len(order) for order in found.values()] == [5]
+
+
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_convolutions_and_changes_in_place(kernel: int) -> None:
     torch.manual_seed(0)
