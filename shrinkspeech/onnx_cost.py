@@ -201,10 +201,12 @@ def _stft(node: Any, sizes: Sizes) -> float:
 
 
 def _dft(node: Any, sizes: Sizes) -> float:
-    """5/2 · n · log2 n for each transform; the axis before the last, of parts, holds the signal."""
+    """5/2 · n · log2 n for each transform; of all dimensions but the last, of parts, the one that changes is the signal's."""
     given, found = sizes[node.input[0]], sizes[node.output[0]]
-    points = max(given[-2], found[-2])
-    return 2.5 * math.prod(found[:-2]) * points * math.log2(max(points, 2))
+    changed = [i for i in range(len(found) - 1) if given[i] != found[i]]
+    axis = changed[0] if changed else _attribute(node, "axis", -2)
+    points = max(given[axis], found[axis])
+    return 2.5 * math.prod(found[:-1]) / found[axis] * points * math.log2(max(points, 2))
 
 
 def _attribute(node: Any, name: str, default: Any) -> Any:

@@ -107,8 +107,10 @@ def selection(
         for node, effect in groups.effects.items()
     }
     moments = collect(captured, [item for items in found.values() for item in items], map(inputs, batches))
+    if not any(found.values()):
+        return {}
     module = captured.graph_module if str(device) == "cpu" else captured.module().to(device)
-    felt = _sensitivity(module, {node for node, items in found.items() if items}, batches, loss)
+    felt = _sensitivity(module, {node: items[0] for node, items in found.items() if items}, batches, loss)
     scores = {}
     for group in groups.shrinkable:
         if _read_otherwise(groups, group, found):
@@ -131,29 +133,45 @@ def _names(groups: Groups, axis: Axis) -> set[str]:
 
 
 def _read_otherwise(groups: Groups, group: Group, found: Mapping[str, Sequence[Fold]]) -> bool:
-    """Whether something else than a constant matrix mixes the units: a recurrence, a norm, a product of two features."""
+    """Whether something else than a constant matrix mixes the units: a recurrence, a norm, a sum, a product of features."""
     for node, effect in groups.effects.items():
         known = {item.axis for item in found[node]}
         inside = effect.masked.axes if effect.masked else ()
-        others = [*inside, *(read.axis for read in effect.reads if read.axis not in known)]
-        if (effect.terms or inside) and any(group.name in _names(groups, axis) for axis in others):
+        if any(
+            group.name in _names(groups, axis)
+            for axis in (*inside, *(read.axis for read in effect.reads if read.axis not in known))
+        ):
             return True
     return False
 
 
 def _sensitivity(
-    module: fx.GraphModule, nodes: set[str], batches: Sequence[Any], loss: Callable[[Any, Any], Tensor]
+    module: fx.GraphModule, readers: Mapping[str, Fold], batches: Sequence[Any], loss: Callable[[Any, Any], Tensor]
 ) -> dict[str, Tensor]:
-    """Summed square gradients of the loss in the output of each node, of its shape for one item."""
+    """Square gradients of the loss in the output of each reader, summed over the batches and all places.
+
+    Returns:
+        ``[channels]``; ``[1]`` for readers of several outputs. Readers that the loss does not feel are left out.
+    """
+    weights = {name: attribute(module, str(item.weight.target)) for name, item in readers.items()}
+    targets = {node.name: str(node.target) for node in module.graph.nodes}
+    channels = {name: 1 - weight.dim() if "conv" in targets[name] else -1 for name, weight in weights.items()}
     total: dict[str, Tensor] = {}
     for batch in batches:
-        tape = _Tape(module, nodes)
+        tape = _Tape(module, set(readers))
         with torch.backends.cudnn.flags(enabled=False):
             value = loss(tape, batch)
-            gradients = torch.autograd.grad(value, list(tape.seen.values()), allow_unused=True)
-        for name, gradient in zip(tape.seen, gradients, strict=True):
+            seen = [(name, part) for name, parts in tape.seen.items() for part in parts]
+            if not seen or not value.requires_grad:
+                continue
+            gradients = torch.autograd.grad(value, [part for _, part in seen], allow_unused=True)
+        for (name, _), gradient in zip(seen, gradients, strict=True):
             if gradient is not None:
-                square = gradient.detach().double().square().cpu().sum(0)
+                square = gradient.detach().double().square().cpu()
+                if len(tape.seen[name]) > 1:
+                    square = square.sum().reshape(1)
+                else:
+                    square = square.movedim(channels[name], 0).reshape(square.shape[channels[name]], -1).sum(1)
                 total[name] = total[name] + square if name in total else square
     return total
 
@@ -168,7 +186,7 @@ class _Tape(fx.Interpreter):
     def __init__(self, module: fx.GraphModule, nodes: set[str]) -> None:
         super().__init__(module)
         self.nodes = nodes
-        self.seen: dict[str, Tensor] = {}
+        self.seen: dict[str, list[Tensor]] = {}
 
     def __call__(self, *args: Any) -> Any:
         with torch.enable_grad():
@@ -176,25 +194,24 @@ class _Tape(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
-        first = result[0] if isinstance(result, tuple) else result
-        if n.name not in self.nodes or not isinstance(first, Tensor) or not first.requires_grad:
+        if n.name not in self.nodes:
             return result
-        self.seen[n.name] = first
-        return (first.clone(), *result[1:]) if isinstance(result, tuple) else first.clone()
+        parts = result if isinstance(result, tuple) else (result,)
+        self.seen[n.name] = [x for x in parts if isinstance(x, Tensor) and x.requires_grad]
+        copies = tuple(x.clone() if isinstance(x, Tensor) and x.requires_grad else x for x in parts)
+        return copies if isinstance(result, tuple) else copies[0]
 
 
 def _weights_of_rows(weight: Tensor, item: Fold, felt: Tensor) -> Tensor:
-    """√F for each row of the matrix: for each output channel where there is one, else the same for all; ``[rows]``.
+    """√F for each row of the matrix: for each output channel where that is known, else the same for all; ``[rows]``.
 
-    ``felt`` lacks the batch dimension. Rows are the positions of ``weight`` in all dimensions but ``weight_dim``.
+    Rows are the positions of ``weight`` in all dimensions but ``weight_dim``; the first of these is the channel.
     """
     others = [size for dim, size in enumerate(weight.shape) if dim != item.weight_dim]
     count = math.prod(others)
-    channels, dims = others[0], [dim for dim, size in enumerate(felt.shape) if size == others[0]]
-    if len(dims) != 1:
-        return torch.full((count,), float(felt.sum() / max(channels, 1)) ** 0.5, dtype=torch.float64)
-    each = felt.sum([dim for dim in range(felt.dim()) if dim != dims[0]]) if felt.dim() > 1 else felt
-    return each.sqrt().repeat_interleave(count // channels)
+    if not others or len(felt) != others[0]:
+        return torch.full((count,), float(felt.sum() / count) ** 0.5, dtype=torch.float64)
+    return felt.sqrt().repeat_interleave(count // len(felt))
 
 
 def _reader(
@@ -213,7 +230,8 @@ def _reader(
     if len(rows) > rows.shape[1]:
         rows = torch.linalg.qr(rows, mode="r").R
     seen = rows @ covariance
-    return _Reader(seen, covariance, owner[places], FLOOR * float(covariance.diagonal().max()))
+    floor = FLOOR * float(covariance.diagonal().max())
+    return _Reader(seen, covariance, owner[places], floor) if floor > 0 else None
 
 
 def _order(readers: list[_Reader], size: int) -> Tensor:

@@ -138,7 +138,11 @@ class Trainer:
         with torch.no_grad():
             wanted = self.teacher(*arguments)
         pairs = zip(tree_leaves(outputs), tree_leaves(wanted), strict=True)
-        parts = [(x - y).square().mean() / y.var().clamp_min(1e-8) for x, y in pairs if isinstance(y, Tensor)]
+        parts = [distance(x, y) for x, y in pairs if isinstance(y, Tensor) and y.is_floating_point()]
+        if not parts:
+            raise RecipeError(
+                "the model has no real-valued output to keep near the original's: give --distil 0 and a loss"
+            )
         return torch.stack(parts).mean()
 
     # -- data -----------------------------------------------------------------------------------------------------
@@ -170,6 +174,14 @@ class Trainer:
         with torch.no_grad():
             self.metrics = {name: float(value) for name, value in self.recipe.evaluate(module).items()}
         return self.metrics
+
+
+def distance(x: Tensor, wanted: Tensor) -> Tensor:
+    """Mean square difference relative to the variance of what is wanted; infinite values (of masks) are left out."""
+    known = wanted.isfinite()
+    if not known.all():
+        x, wanted = x[known], wanted[known]
+    return (x - wanted).square().sum() / (wanted.var(correction=0) * wanted.numel()).clamp_min(1e-8)
 
 
 def own_name(name: str) -> str:

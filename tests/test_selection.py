@@ -46,11 +46,9 @@ def test_copies_go_before_what_only_one_unit_knows() -> None:
 
 def test_a_unit_that_nothing_reads_goes_first() -> None:
     torch.manual_seed(0)
-    out = torch.randn(4, 6) * torch.tensor([1.0, 1, 1, 0, 1, 1])
-    [order] = ranked(
-        Two(torch.randn(6, 3).index_put_((torch.tensor(3),), torch.full((3,), 9.0)), out), torch.randn(200, 3)
-    ).values()
-    assert set(order[:3]) <= {0, 1, 2, 4, 5}
+    hidden, out = torch.diag(torch.tensor([1.0, 9.0, 1.0])), torch.randn(4, 3) * torch.tensor([1.0, 0, 1])
+    [order] = ranked(Two(hidden, out), torch.randn(200, 3)).values()
+    assert order[-1] == 1
 
 
 def test_outputs_that_the_loss_does_not_feel_do_not_count() -> None:
@@ -101,6 +99,68 @@ def test_what_a_norm_over_channels_reads_is_left_to_other_scores() -> None:
     model = nn.Sequential(nn.Linear(3, 6), nn.LayerNorm(6), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))
     found = ranked(model, torch.randn(50, 3))
     assert [len(order) for order in found.values()] == [5]
+
+
+class Summed(nn.Module):
+    """A sum over the units reads them beside the matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.out = nn.Linear(3, 6), nn.Linear(6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.inside(x).relu()
+        return self.out(hidden) + 100 * hidden.sum(-1, keepdim=True)
+
+
+class LastState(nn.Module):
+    """Of the recurrence only the last state is used, which feels its input as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.gru = nn.Linear(6, 6), nn.GRU(6, 5, batch_first=True)
+        self.out, self.more = nn.Linear(5, 2), nn.Linear(6, 2)
+        with torch.no_grad():
+            self.inside.weight.copy_(torch.eye(6))
+            self.more.weight[:, :3] = 0.0
+            self.gru.weight_ih_l0[:, 3:] = 0.0
+            self.more.weight.mul_(1e-3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.inside(x)
+        return self.out(self.gru(hidden)[1][-1]) + self.more(hidden.mean(1))
+
+
+def test_what_is_summed_is_left_to_other_scores() -> None:
+    torch.manual_seed(0)
+    assert ranked(Summed(), torch.randn(30, 3)) == {}
+
+
+def test_a_last_state_counts_as_a_reader() -> None:
+    torch.manual_seed(0)
+    order = ranked(LastState(), torch.randn(64, 7, 6))["inside"]
+    assert set(order[:3]) == {0, 1, 2}
+
+
+def test_batches_of_several_lengths() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv1d(3, 6, 3), nn.ReLU(), nn.Conv1d(6, 4, 3)).eval()
+    captured = shrinkspeech.capture(model, (torch.randn(2, 3, 20),))
+    batches = [torch.randn(4, 3, length) for length in (20, 30)]
+    groups = shrinkspeech.label(captured)
+    [score] = selection(captured, groups, batches, lambda x: (x,), lambda m, x: m(x).square().mean()).values()
+    assert sorted(score.tolist()) == [1, 2, 3, 4, 5, 6]
+
+
+def test_models_without_anything_to_choose_by() -> None:
+    """Nothing folds; and features that never change say nothing."""
+    torch.manual_seed(0)
+    transposed = nn.Sequential(nn.Conv1d(3, 6, 3), nn.ReLU(), nn.ConvTranspose1d(6, 3, 3, groups=3))
+    assert ranked(transposed, torch.randn(4, 3, 20)) == {}
+    dead = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 8 * 5, 2))
+    with torch.no_grad():
+        dead[0].bias.fill_(-100.0)
+    assert ranked(dead, torch.randn(4, 1, 8, 5)) == {}
 
 
 @pytest.mark.parametrize("kernel", [1, 3])

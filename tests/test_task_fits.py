@@ -119,7 +119,10 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     ambiguous = ["fit", "tinywords.py:either", *base[2:], "--overwrite", *task]
     code, err = _command(ambiguous, capsys)
     assert code == 2
-    assert "tinywords.py:either runs on 2x20x26 and on 2x26x20: say with --example which of them" in err
+    assert (
+        "tinywords.py:either runs on features of 2x20x26 and of 2x26x20, in more than one layout: say with --example"
+        in err
+    )
     for wrong, said in (
         (["--task", "asr", "--data", "words.json"], "there is no task 'asr'"),
         (["--task", "vad"], "--task vad needs --data"),

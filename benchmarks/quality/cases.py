@@ -27,7 +27,7 @@ class Case:
 
     @cached_property
     def recipe(self) -> Any:
-        """The sample model's recipe module: METRIC, BETTER, SECONDS, STEPS, RATE, train_batches(seed), loss, test."""
+        """The sample model's recipe module: METRIC, BETTER, SECONDS, TRAINED, STEPS, RATE, train_batches(seed), loss, test."""
         return import_module(f"sample_models.{self.name}.recipe")
 
     def original(self) -> nn.Module:

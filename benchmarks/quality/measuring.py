@@ -54,6 +54,8 @@ def measure(run: Run, with_onnx: bool) -> dict[str, Any]:
     started = time.perf_counter()
     shrunk = shrink(case, run.method, float(run.budget.rstrip("%")) / 100, run.steps, run.rate, run.seed)
     duration = time.perf_counter() - started
+    if run.method != "original" and shrunk.share > float(run.budget.rstrip("%")) / 100 * (1 + 1e-6):
+        raise ValueError(f"{run.method} hands back {shrunk.share:.4f} of the FLOP/s, above {run.budget}")
     shrunk.module.eval()
     with torch.no_grad():
         found = dict(case.recipe.test(shrunk.module))

@@ -19,8 +19,8 @@ OURS: dict[str, Settings] = {
     "ours, no distil": Settings(distil=0.0),
     "ours, w=1": Settings(window=1.0),
     "ours, no gates": Settings(**UNIFORM),
-    "paper gate": Settings(window=1.0, warm_start=None, fold=False, distil=0.0),
-    "uniform taylor": Settings(**UNIFORM, fold=False, distil=0.0),
+    "paper gate": Settings(window=1.0, warm_start=None, fold=False, distil=0.0, score="taylor"),
+    "uniform taylor": Settings(**UNIFORM, fold=False, distil=0.0, score="taylor"),
     "uniform l2": Settings(**UNIFORM, score="magnitude", fold=False, distil=0.0),
 }
 """Fits of this library. ``paper gate``: one noisy unit, from the whole model. The uniform ones have no gates,
@@ -53,7 +53,8 @@ def shrink(case: Case, method: str, target: float, steps: int, rate: float, seed
         return by_us(case, OURS[method], target, steps, rate, seed)
     from benchmarks.quality.peers import METHODS as PEERS
 
-    module = PEERS[method](case.original(), case.shifted(), target, steps, rate, seed)
+    more = {"extra": case.recipe.TRAINED} if method == "scratch-uniform" else {}
+    module = PEERS[method](case.original(), case.shifted(), target, steps, rate, seed, **more)
     captured = shrinkspeech.capture(module.eval(), case.recipe.example_inputs())
     return Shrunk(module, captured, shrinkspeech.flops(captured) / shrinkspeech.flops(case.captured()), {})
 

@@ -139,7 +139,8 @@ def verdict(found: Cells, models: Sequence[str], budgets: Sequence[str]) -> str:
 
 def refusals() -> str:
     """What a method could not do, and its reason."""
-    noted = rows.read(rows.UNSUPPORTED)
+    measured = {(row["model"], row["method"], row["budget"]) for row in rows.read()}
+    noted = [row for row in rows.read(rows.UNSUPPORTED) if (row["model"], row["method"], row["budget"]) not in measured]
     reasons: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for row in noted:
         reasons[row["model"], row["method"]][row["budget"]] = None

@@ -193,20 +193,21 @@ class TaskChoice:
         from shrinkspeech.examples import shapes_text
         from shrinkspeech.recipe import Recipe
 
-        found: dict[str, Captured] = {}
+        found: list[tuple[str, Captured]] = []
         refusals: list[LoadError] = []
         for inputs in [None] if source.has_example or not lent else lent:
             recipe = None if inputs is None else Recipe(lambda: iter(()), None, example_inputs=partial(tuple, inputs))
             try:
-                found[shapes_text(inputs or ())] = source.capture(recipe)
+                found.append((shapes_text(inputs or ()), source.capture(recipe)))
             except LoadError as error:
                 refusals.append(error)
         if len(found) == 1:
-            return next(iter(found.values()))
+            return found[0][1]
         if found:
+            known = " and of ".join(dict.fromkeys(text for text, _ in found))
             raise InputError(
-                f"{source.model} runs on {' and on '.join(found)}: say with --example which of them is the layout of its "
-                "features"
+                f"{source.model} runs on features of {known}, in more than one layout: say with --example what it takes, "
+                "with more frames than bands, so that they can be told apart"
             )
         more = " (of its features), or --crop with the length of a clip in s" if self.features and not lent else ""
         raise InputError(f"{refusals[0]}{more}")

@@ -22,6 +22,7 @@ from sample_models.crnn_vad.train import loss_of
 
 METRIC, BETTER = "eer", "lower"  # of test(), in %
 SECONDS = 1.0  # of audio in one item of the example
+TRAINED = 1_100  # steps of the original
 STEPS, RATE = 200, 2e-3  # of a benchmark run
 BATCH = 32
 TRAIN_SEED = 1

@@ -23,6 +23,7 @@ from sample_models.gru_enhance.train import loss_of
 METRIC = "si_sdr_improvement"  # dB
 BETTER = "higher"
 SECONDS = 1.5
+TRAINED = 4_000  # steps of the original
 STEPS = 300
 RATE = 2e-3
 BATCH = 16

@@ -27,6 +27,7 @@ from shrinkspeech.tasks.metrics import bootstrap_eer
 METRIC = "eer"
 BETTER = "lower"
 SECONDS = 1.28  # a crop
+TRAINED = 1_600  # steps of the original
 STEPS = 300
 RATE = 1e-3
 BATCH = 16

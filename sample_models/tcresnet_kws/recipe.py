@@ -15,6 +15,7 @@ from sample_models.tcresnet_kws.sample import SPOTTER
 
 METRIC, BETTER = "error", "lower"
 SECONDS = SPOTTER.seconds  # of audio in one item
+TRAINED = 2_500  # steps of the original
 STEPS, RATE = 300, 5e-3
 
 _protocol = Protocol(SPOTTER)

@@ -23,6 +23,7 @@ from sample_models.transformer_vad.data import pooled
 METRIC = "eer"  # of test(), in %
 BETTER = "lower"
 SECONDS = 3.0  # of audio in an item of example_inputs: attention costs more per second the longer its input is
+TRAINED = 3_600  # steps of the original
 STEPS = 300
 RATE = 4e-3  # peak
 BATCH = 24

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from shrinkspeech.data.items import Batch
 from shrinkspeech.tasks.base import Task
 from shrinkspeech.tasks.reading import Observed
+from shrinkspeech.training import distance
 
 
 @dataclass
@@ -35,6 +36,6 @@ class Distil(Task):
             with torch.no_grad():
                 wanted = original(*self.intake(batch))
             pairs = zip(tree_leaves(outputs), tree_leaves(wanted), strict=True)
-            parts = [(x - y).square().mean() / y.var().clamp_min(1e-8) for x, y in pairs if isinstance(y, Tensor)]
+            parts = [distance(x, y) for x, y in pairs if isinstance(y, Tensor) and y.is_floating_point()]
             distances.append(torch.stack(parts).mean())
         return {"distance": float(torch.stack(distances).mean())}

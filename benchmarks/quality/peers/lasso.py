@@ -21,7 +21,7 @@ from benchmarks.quality.peers.own_graph import Graph
 from benchmarks.quality.peers.tuning import Data, finetune, schedule
 from shrinkspeech.captured import Captured
 from shrinkspeech.groups import Groups
-from shrinkspeech.scoring import _owners
+from shrinkspeech.scoring import owners
 
 ALPHA = 0.05
 """α above: how much single weights are pulled, beside units."""
@@ -53,8 +53,8 @@ class Penalty:
             slots = []
             for carrier in group.carriers:
                 if carrier.parameter in parameters:
-                    owners = torch.tensor(_owners(groups, groups.parameters[carrier.parameter][carrier.dim], group))
-                    slots.append(Slot(parameters[carrier.parameter], carrier.dim, owners))
+                    owner = torch.tensor(owners(groups, groups.parameters[carrier.parameter][carrier.dim], group))
+                    slots.append(Slot(parameters[carrier.parameter], carrier.dim, owner))
             self.slots[group.name] = slots
             self.sizes[group.name] = self._sum(slots, group.size, torch.ones_like).clamp_min(1.0)
         self.carrying = {id(slot.parameter): slot.parameter for slots in self.slots.values() for slot in slots}
