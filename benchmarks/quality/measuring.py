@@ -1,16 +1,13 @@
-"""One run: shrink, tune, test, and look at the ONNX file."""
+"""One run: shrink, tune, test."""
 
 from __future__ import annotations
 
 import os
 import platform
-import statistics
 import subprocess
-import tempfile
 import time
 import traceback
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,36 +17,27 @@ from benchmarks.quality import rows
 from benchmarks.quality.cases import Case
 from benchmarks.quality.methods import shrink
 from benchmarks.quality.rows import Run
-from shrinkspeech.captured import Captured
-from shrinkspeech.latency import in_turns, session_of, single
-
-REPEATS = 30
 
 
-def perform(work: tuple[Run, bool]) -> None:
-    """Measure one run in this process and write its row; a method that cannot do it is noted."""
-    run, with_onnx = work
+def perform(run: Run) -> Run | None:
+    """Measure one run in this process and write its row; a method that cannot do it is noted. A run that fails comes back."""
     torch.set_num_threads(1)
     try:
-        row = measure(run, with_onnx)
+        row = measure(run)
     except Exception as error:
         print("FAILED", *run.key(), type(error).__name__, error, flush=True)
         if type(error).__name__ == "Unsupported":
             rows.note_unsupported(run, str(error))
-        else:
-            traceback.print_exc()
-        return
+            return None
+        traceback.print_exc()
+        return run
     rows.append(row)
     print(*(row[name] for name in ("model", "method", "budget", "seed", "share", "value", "duration")), flush=True)
+    return None
 
 
-def measure(run: Run, with_onnx: bool) -> dict[str, Any]:
-    """A row of results.
-
-    Args:
-        with_onnx: also export: bytes of the ONNX file, and the real-time factor in onnxruntime (one item of the
-            example's length, one thread, the median of 30).
-    """
+def measure(run: Run) -> dict[str, Any]:
+    """A row of results."""
     case = Case(run.model)
     started = time.perf_counter()
     shrunk = shrink(case, run.method, float(run.budget.rstrip("%")) / 100, run.steps, run.rate, run.seed)
@@ -60,7 +48,6 @@ def measure(run: Run, with_onnx: bool) -> dict[str, Any]:
     with torch.no_grad():
         found = dict(case.recipe.test(shrunk.module))
     value = found.pop(case.recipe.METRIC)
-    size, factor = on_disk(shrunk.captured, case.recipe.SECONDS) if with_onnx else ("", "")
     return {
         "model": run.model,
         "method": run.method,
@@ -74,8 +61,6 @@ def measure(run: Run, with_onnx: bool) -> dict[str, Any]:
         "share": f"{shrunk.share:.5f}",
         "flops": f"{shrinkspeech.flops(shrunk.captured, seconds=case.recipe.SECONDS):.0f}",
         "params": sum(p.numel() for p in shrunk.module.parameters()),
-        "onnx_bytes": size,
-        "rtf": factor,
         "widths": " ".join(f"{name}={width}" for name, width in shrunk.widths.items()),
         "duration": f"{duration:.1f}",
         "torch": torch.__version__,
@@ -83,16 +68,6 @@ def measure(run: Run, with_onnx: bool) -> dict[str, Any]:
         "commit": commit(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
-
-
-def on_disk(captured: Captured, seconds: float) -> tuple[str, str]:
-    """Bytes of the ONNX file and its real-time factor."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        shrinkspeech.export_onnx(captured, path)
-        size = path.stat().st_size
-    [times] = in_turns([session_of(captured)], single(captured), REPEATS)
-    return str(size), f"{statistics.median(times) / seconds:.6f}"
 
 
 def commit() -> str:

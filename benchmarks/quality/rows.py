@@ -11,7 +11,7 @@ from pathlib import Path
 RESULTS = Path(__file__).parents[1] / "results" / "quality.csv"
 UNSUPPORTED = RESULTS.with_name("quality_unsupported.csv")
 FIELDS = (
-    "model method budget seed steps rate metric value others share flops params onnx_bytes rtf widths duration "
+    "model method budget seed steps rate metric value others share flops params widths duration "
     "torch date commit machine"
 ).split()
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.quality import rows
+from benchmarks.quality import rows, speed
 from benchmarks.quality.cases import SAMPLES, Case
 from shrinkspeech.budget import human
 from shrinkspeech.files import replacing
@@ -184,7 +184,7 @@ def plot(path: Path, found: Cells, models: Sequence[str], methods: Sequence[str]
 
 def readme_table(found: Cells, model: str, budgets: Sequence[str]) -> str:
     """The original and our fits of one model: metric, FLOP/s, parameters, ONNX size, real-time factor."""
-    case = Case(model)
+    case, sizes = Case(model), speed.known()
     lines = [
         f"| budget | {case.recipe.METRIC} | share of FLOP/s % | FLOP/s | parameters | ONNX kB | real-time factor |",
         "|---|---|---|---|---|---|---|",
@@ -192,17 +192,13 @@ def readme_table(found: Cells, model: str, budgets: Sequence[str]) -> str:
     for method, budget in [("original", "100%"), *(("ours", budget) for budget in budgets)]:
         cell = found.get((model, method, budget))
         if cell is not None:
+            size, factor = sizes.get((model, budget), (float("nan"), float("nan")))
+            flops, params = (statistics.mean(float(row[name]) for row in cell.rows) for name in ("flops", "params"))
             lines.append(
                 f"| {budget if method == 'ours' else 'original'} | {cell} | {100 * statistics.mean(cell.shares):.2f} "
-                f"| {human(mean(cell, 'flops'))} | {mean(cell, 'params'):,.0f} | {mean(cell, 'onnx_bytes') / 1e3:.0f} "
-                f"| {mean(cell, 'rtf'):.5f} |"
+                f"| {human(flops)} | {params:,.0f} | {size / 1e3:.0f} | {factor:.6f} |"
             )
     return "\n".join(lines)
-
-
-def mean(cell: Cell, name: str) -> float:
-    values = [float(row[name]) for row in cell.rows if row[name]]
-    return statistics.mean(values) if values else float("nan")
 
 
 def write_between(path: Path, text: str) -> None:
