@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.quality import rows, speed
-from benchmarks.quality.cases import SAMPLES, Case
+from benchmarks.quality.cases import NAMES, SAMPLES, Case
 from shrinkspeech.budget import human
 from shrinkspeech.files import replacing
 
@@ -227,7 +227,7 @@ def show(options: argparse.Namespace) -> None:
     if options.readme:
         for model in options.models:
             write_between(SAMPLES / model / "README.md", readme_table(found, model, options.budgets[:3]))
-        tables = table(found, options.models, methods, options.budgets)
-        judged = verdict(found, options.models, options.budgets)
+        tables = table(found, NAMES, methods, options.budgets)
+        judged = verdict(found, NAMES, options.budgets)
         write_between(PAGE, f"{tables}\n\n{judged}\n\nNot to be had:\n\n{refusals()}")
-        write_between(FRONT, summary(found, options.models, options.budgets[1:3]))
+        write_between(FRONT, summary(found, NAMES, options.budgets[1:3]))
