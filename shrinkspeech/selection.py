@@ -106,9 +106,9 @@ def selection(
         node: [item for item in effect.folds if item.axis.size <= LARGEST and groups.moves(item.axis)]
         for node, effect in groups.effects.items()
     }
-    moments = collect(captured, [item for items in found.values() for item in items], map(inputs, batches))
     if not any(found.values()):
         return {}
+    moments = collect(captured, [item for items in found.values() for item in items], map(inputs, batches))
     module = captured.graph_module if str(device) == "cpu" else captured.module().to(device)
     felt = _sensitivity(module, {node: items[0] for node, items in found.items() if items}, batches, loss)
     scores = {}
