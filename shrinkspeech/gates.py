@@ -2,8 +2,14 @@
 
 A group of N units has a width K and a rank r_u for each unit. With a window w ≥ 1, unit u is kept to the degree
 a_u = clip((K − r_u + (w − 1)/2) / w, 0, 1), and where it is read the feature x_u becomes
-√a_u · x_u + √(1 − a_u) · σ_u · ν with ν ~ N(0, 1) and σ_u the RMS of x_u: its power stays and the information that it
-carries falls (arXiv 2601.13704, with w = 1).
+
+    a_u · x_u + √(a_u (1 − a_u)) · σ_u · ν        ν ~ N(0, 1), σ_u the RMS of x_u
+
+This is the noisy channel √a · x + √(1 − a) · σν of arXiv 2601.13704 (there w = 1) times its Wiener gain √a. It carries the
+same information, and the readers, which have learned to read x, need not learn first how much of the signal is noise: mean
+and variance are those of a unit that is there with probability a and else gone, and the mean square error is (1 − a) σ²,
+linear in a. Without the gain it is (1 − √a)² σ² larger, and the width gradient says how hard noise hits a reader that does
+not expect it, which is worst near the output. ``keep_power`` leaves the gain out.
 """
 
 from __future__ import annotations
@@ -21,13 +27,13 @@ from shrinkspeech.rules.registry import Masked
 ROUNDING = 1e-6
 """A width is stored as a share of the size; a whole width that comes back a hair above or below is whole."""
 
-SMALLEST_KEEP = 1e-4
+SMALLEST_POWER = 1e-4
 """Below this the square root's slope is not followed."""
 
 
-def amplitude(keep: Tensor) -> Tensor:
-    """√a, exactly 0 and 1 at the ends, with a bounded slope."""
-    return keep.clamp_min(SMALLEST_KEEP).sqrt() * (keep > 0)
+def amplitude(power: Tensor) -> Tensor:
+    """√p, exactly 0 and 1 at the ends, with a bounded slope."""
+    return power.clamp_min(SMALLEST_POWER).sqrt() * (power > 0)
 
 
 class Widths(nn.Module):
@@ -35,6 +41,11 @@ class Widths(nn.Module):
 
     ``fractions [groups]`` is the trainable parameter: width / size. ``ranks`` holds for each group the place of each
     unit, 0 = kept longest.
+
+    Attributes:
+        window: width of the boundary, in units.
+        noise: whether gates are noisy in training.
+        keep_power: whether the noisy feature keeps the feature's power, as in the paper, instead of having the Wiener gain.
     """
 
     def __init__(self, groups: Groups) -> None:
@@ -53,6 +64,7 @@ class Widths(nn.Module):
         self.fractions = nn.Parameter(torch.ones(len(sizes), dtype=torch.float64))
         self.window = 1.0
         self.noise = True
+        self.keep_power = False
         self.overrides: dict[str, Tensor] = {}
         self._cache: dict[Axis, Tensor | None] = {}
         self._keeps: dict[str, Tensor | None] = {}
@@ -169,7 +181,7 @@ class _Scaled(torch.autograd.Function):
 
 
 class Gate(nn.Module):
-    """The switch where an axis is read: ``x → √a·x + √(1 − a)·σ·ν`` on dimension ``dim``."""
+    """The switch where an axis is read: ``x → a·x + √(a(1 − a))·σ·ν`` on dimension ``dim``."""
 
     def __init__(self, widths: Widths, axis: Axis, dim: int) -> None:
         super().__init__()
@@ -186,7 +198,8 @@ class Gate(nn.Module):
         if widths.overrides:
             return x * keep.to(x.dtype).view(shape)
         boundary = torch.nonzero((keep.detach() > 0) & (keep.detach() < 1)).flatten()
-        y: Tensor = _Scaled.apply(x, amplitude(keep).to(x.dtype), self.dim, boundary)
+        gain = amplitude(keep) if widths.keep_power else keep
+        y: Tensor = _Scaled.apply(x, gain.to(x.dtype), self.dim, boundary)
         return self._noise(x, y, keep, boundary) if self.training and widths.noise and len(boundary) else y
 
     def _noise(self, x: Tensor, y: Tensor, keep: Tensor, boundary: Tensor) -> Tensor:
@@ -197,7 +210,9 @@ class Gate(nn.Module):
         sigma = norm * (part.shape[self.dim] / max(part.numel(), 1)) ** 0.5
         shape = [1] * x.dim()
         shape[self.dim] = -1
-        share = amplitude(1 - keep[boundary]).view(shape) * sigma
+        some = keep[boundary]
+        power = 1 - some if self._widths[0].keep_power else some * (1 - some)
+        share = amplitude(power).view(shape) * sigma
         # In place: y is a fresh product, whose backward pass reads its factors alone.
         return y.index_add_(self.dim, boundary, torch.randn_like(part) * share.to(x.dtype))
 

@@ -17,6 +17,7 @@ class Settings:
         gate_share: share of the steps with gates; the rest tunes the sliced model.
         hold_share: share of the gated steps at constant cost.
         window: width of the noisy boundary at the start, in units; it ends at 1.
+        keep_power: the gates' noisy features keep their power, as in the paper, instead of having the Wiener gain.
         width_rate: root mean square change of log width in a gated step.
         reslice: units that are closed for good are removed as soon as that leaves less than this share of the FLOP/s of
             the graph that is trained; 0 never.
@@ -31,6 +32,7 @@ class Settings:
     gate_share: float = 0.25
     hold_share: float = 0.5
     window: float = 8.0
+    keep_power: bool = False
     width_rate: float = 0.01
     reslice: float = 0.8
     calibration: int = 8

@@ -90,6 +90,7 @@ class GatedRun:
     def __init__(self, trainer: Trainer, part: Part, goal: Goal, real: Mapping[str, float] | None = None) -> None:
         self.trainer, self.part, self.goal = trainer, part, goal
         self.model = gate(part.captured, part.groups)
+        self.model.widths.keep_power = trainer.settings.keep_power
         self.names = self.model.widths.names
         for name in self.names:
             self.model.widths.set_rank(name, -torch.tensor(part.ranks[name], dtype=torch.float64))

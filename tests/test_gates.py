@@ -68,19 +68,36 @@ def test_ranks_say_which_units_stay(widths: Widths) -> None:
     widths.set_rank("up", -torch.arange(SIZE).float())
 
 
-def test_noise_keeps_the_power_and_takes_the_information() -> None:
+def noisy_unit(keep_power: bool) -> tuple[Tensor, Tensor]:
+    """The unit on the boundary before and after a gate that keeps it to 0.36; the others are checked."""
     model = gated().train()
     gate = next(child for name, child in model.graph.named_children() if "gate" in name)
-    model.widths.window = 1.0
+    model.widths.window, model.widths.keep_power = 1.0, keep_power
     model.widths.set({"up": 16.36})
     x = torch.randn(200, 100, SIZE) * 3
     y = gate(x).detach()
-    boundary = 16
-    assert torch.equal(y[..., :boundary], x[..., :boundary])
-    assert not y[..., boundary + 1 :].any()
-    assert float(y[..., boundary].std() / x[..., boundary].std()) == pytest.approx(1.0, abs=0.03)
-    correlation = float(torch.corrcoef(torch.stack([x[..., boundary].flatten(), y[..., boundary].flatten()]))[0, 1])
+    assert torch.equal(y[..., :16], x[..., :16])
+    assert not y[..., 17:].any()
+    return x[..., 16].flatten(), y[..., 16].flatten()
+
+
+@pytest.mark.parametrize("keep_power", [False, True])
+def test_noise_takes_the_information(keep_power: bool) -> None:
+    x, y = noisy_unit(keep_power)
+    correlation = float(torch.corrcoef(torch.stack([x, y]))[0, 1])
     assert correlation**2 == pytest.approx(0.36, abs=0.02)
+
+
+def test_the_gain_is_the_one_of_least_error() -> None:
+    """Wiener: regressing the clean on the noisy feature gives 1, and the mean square error is 1 − keep."""
+    x, y = noisy_unit(False)
+    assert float((x @ y) / (y @ y)) == pytest.approx(1.0, abs=0.03)
+    assert float((y - x).square().mean() / x.square().mean()) == pytest.approx(0.64, abs=0.02)
+
+
+def test_the_power_can_be_kept() -> None:
+    x, y = noisy_unit(True)
+    assert float(y.std() / x.std()) == pytest.approx(1.0, abs=0.03)
 
 
 def test_evaluation_is_without_noise() -> None:

@@ -18,12 +18,13 @@ OURS: dict[str, Settings] = {
     "ours": Settings(),
     "ours, no distil": Settings(distil=0.0),
     "ours, w=1": Settings(window=1.0),
+    "ours, power kept": Settings(keep_power=True),
     "ours, no gates": Settings(**UNIFORM),
-    "paper gate": Settings(window=1.0, warm_start=None, fold=False, distil=0.0, score="taylor"),
+    "paper gate": Settings(window=1.0, keep_power=True, warm_start=None, fold=False, distil=0.0, score="taylor"),
     "uniform taylor": Settings(**UNIFORM, fold=False, distil=0.0, score="taylor"),
     "uniform l2": Settings(**UNIFORM, score="magnitude", fold=False, distil=0.0),
 }
-"""Fits of this library. ``paper gate``: one noisy unit, from the whole model. The uniform ones have no gates,
+"""Fits of this library. ``paper gate``: one noisy unit of constant power, from the whole model. The uniform ones have no gates,
 and no distillation."""
 
 

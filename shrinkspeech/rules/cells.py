@@ -19,11 +19,11 @@ aten = torch.ops.aten
 
 
 def masked_cell(operator: Any) -> Any:
-    """The operator with the columns of ``weight_hh`` scaled by the square root of the keep."""
+    """The operator with the columns of ``weight_hh`` scaled by the keep."""
 
     def call(keeps: Keeps, x: Tensor, state: Any, w_ih: Tensor, w_hh: Tensor, *biases: Any) -> Any:
         if keeps[0] is not None:
-            w_hh = w_hh * keeps[0].clamp_min(1e-12).sqrt() * (keeps[0] > 0)
+            w_hh = w_hh * keeps[0]
         return operator(x, state, w_ih, w_hh, *biases)
 
     return call
