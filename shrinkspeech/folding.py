@@ -23,6 +23,9 @@ LARGEST = 4096
 ROWS = 20_000
 """Feature vectors taken from one batch."""
 
+CHUNK = 4096
+"""Of these at a time."""
+
 RIDGE = 1e-3
 
 
@@ -106,8 +109,8 @@ class _Collector(fx.Interpreter):
         for item in self.by_node.get(n.name, ()):
             value = result if item.output is None else result[item.output]
             rows = value.movedim(item.dim, -1).reshape(-1, item.axis.size)
-            step = max(1, len(rows) // ROWS)
-            self.moments[key(item)].add(rows[::step].double().cpu())
+            for some in rows[:: max(1, len(rows) // ROWS)].split(CHUNK):
+                self.moments[key(item)].add(some.double().cpu())
         return result
 
 

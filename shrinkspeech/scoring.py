@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from shrinkspeech.axes import Axis
 from shrinkspeech.captured import Captured
@@ -14,26 +15,48 @@ from shrinkspeech.gating import GatedModule
 from shrinkspeech.groups import Group, Groups
 
 
-def taylor(gated: GatedModule, batches: Iterable[Any], loss: Callable[[GatedModule, Any], Tensor]) -> dict[str, Tensor]:
-    """Score every unit of every group that may shrink.
+@contextmanager
+def still(module: nn.Module) -> Iterator[None]:
+    """Without gradients of the parameters: what only they would need is not kept in memory."""
+    moving = [p for p in module.parameters() if p.requires_grad]
+    for parameter in moving:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in moving:
+            parameter.requires_grad_(True)
 
-    The score is the mean over batches of the squared gradient of the loss with respect to a keep of 1 on the unit
+
+def taylor(
+    gated: GatedModule,
+    batches: Iterable[Any],
+    loss: Callable[[GatedModule, Any], Tensor],
+    names: Iterable[str] | None = None,
+) -> dict[str, Tensor]:
+    """Score every unit of some groups.
+
+    The score is the sum over batches of the squared gradient of the loss with respect to a keep of 1 on the unit
     (the first-order change that closing it makes, squared).
+
+    Args:
+        names: of groups that may shrink; all of them by default.
 
     Returns:
         ``[size]`` for each group, not negative.
     """
     widths = gated.widths
     gated.eval()
-    device = widths.sizes.device
-    scores = {
-        name: torch.zeros(int(size), device=device) for name, size in zip(widths.names, widths.sizes, strict=True)
-    }
+    sizes = dict(zip(widths.names, widths.sizes.tolist(), strict=True))
+    chosen = widths.names if names is None else list(names)
+    scores = {name: torch.zeros(int(sizes[name]), device=widths.sizes.device) for name in chosen}
+    if not scores:
+        return scores
     try:
         for batch in batches:
             keeps = {name: torch.ones_like(score, requires_grad=True) for name, score in scores.items()}
             widths.overrides = dict(keeps)
-            with torch.backends.cudnn.flags(enabled=False):
+            with torch.backends.cudnn.flags(enabled=False), still(gated):
                 gradients = torch.autograd.grad(loss(gated, batch), list(keeps.values()), allow_unused=True)
             for name, gradient in zip(keeps, gradients, strict=True):
                 if gradient is not None:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +24,7 @@ from shrinkspeech.captured import Captured, attribute
 from shrinkspeech.folding import LARGEST, Moments, collect, key
 from shrinkspeech.groups import Group, Groups
 from shrinkspeech.rules.registry import Fold
-from shrinkspeech.scoring import owners
+from shrinkspeech.scoring import owners, still
 
 ROUNDS = 256
 """Units are chosen in so many rounds at most: one by one in groups of this size."""
@@ -157,22 +159,21 @@ def _sensitivity(
     targets = {node.name: str(node.target) for node in module.graph.nodes}
     channels = {name: 1 - weight.dim() if "conv" in targets[name] else -1 for name, weight in weights.items()}
     total: dict[str, Tensor] = {}
+
+    def add(name: str, alone: bool, gradient: Tensor) -> None:
+        square = gradient.detach().square()
+        if alone:
+            square = square.movedim(channels[name], 0).flatten(1).sum(1, dtype=torch.float64).cpu()
+        else:
+            square = square.sum(dtype=torch.float64).reshape(1).cpu()
+        total[name] = total[name] + square if name in total else square
+
     for batch in batches:
-        tape = _Tape(module, set(readers))
+        tape = _Tape(module, set(readers), add)
         with torch.backends.cudnn.flags(enabled=False):
             value = loss(tape, batch)
-            seen = [(name, part) for name, parts in tape.seen.items() for part in parts]
-            if not seen or not value.requires_grad:
-                continue
-            gradients = torch.autograd.grad(value, [part for _, part in seen], allow_unused=True)
-        for (name, _), gradient in zip(seen, gradients, strict=True):
-            if gradient is not None:
-                square = gradient.detach().double().square().cpu()
-                if len(tape.seen[name]) > 1:
-                    square = square.sum().reshape(1)
-                else:
-                    square = square.movedim(channels[name], 0).reshape(square.shape[channels[name]], -1).sum(1)
-                total[name] = total[name] + square if name in total else square
+            if value.requires_grad:
+                torch.autograd.grad(value, tape.leaves, allow_unused=True)
     return total
 
 
@@ -181,25 +182,34 @@ def _real(x: Any) -> bool:
 
 
 class _Tape(fx.Interpreter):
-    """Runs the graph and remembers the outputs of some nodes, before anything changes them in place."""
+    """Runs the graph, with a call of ``add`` for the gradient of each output of some nodes.
 
-    def __init__(self, module: fx.GraphModule, nodes: set[str]) -> None:
+    The gradients are those of the values before anything changes them in place. Nothing is held longer than the
+    backward pass needs it.
+    """
+
+    def __init__(self, module: fx.GraphModule, nodes: set[str], add: Callable[[str, bool, Tensor], None]) -> None:
         super().__init__(module)
-        self.nodes = nodes
-        self.seen: dict[str, list[Tensor]] = {}
+        self.nodes, self.add = nodes, add
+        self.leaves: list[Tensor] = []
 
     def __call__(self, *args: Any) -> Any:
-        with torch.enable_grad():
-            return self.run(*(x.detach().requires_grad_() if _real(x) else x for x in args))
+        arguments = [x.detach().requires_grad_() if _real(x) else x for x in args]
+        self.leaves = [x for x in arguments if _real(x)]
+        whole = len(self.leaves) == len(arguments)
+        if not whole:  # what is computed from other inputs alone depends on parameters only
+            self.leaves += [p for p in self.module.parameters() if p.requires_grad]
+        with torch.enable_grad(), still(self.module) if whole else nullcontext():
+            return self.run(*arguments)
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
-        if n.name not in self.nodes:
-            return result
-        parts = result if isinstance(result, tuple) else (result,)
-        self.seen[n.name] = [x for x in parts if isinstance(x, Tensor) and x.requires_grad]
-        copies = tuple(x.clone() if isinstance(x, Tensor) and x.requires_grad else x for x in parts)
-        return copies if isinstance(result, tuple) else copies[0]
+        if n.name in self.nodes:
+            several = isinstance(result, tuple)
+            for x in result if several else (result,):
+                if isinstance(x, Tensor) and x.requires_grad:
+                    x.register_hook(partial(self.add, n.name, not several))
+        return result
 
 
 def _weights_of_rows(weight: Tensor, item: Fold, felt: Tensor) -> Tensor:

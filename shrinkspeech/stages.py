@@ -70,11 +70,12 @@ def ranked(trainer: Trainer, part: Part, batches: Sequence[Any], seed: int) -> P
     def felt(model: Any, batch: Any) -> Tensor:
         return trainer.calibration_loss(model, batch, generator)
 
-    kind = trainer.settings.score
-    scores = magnitude(part.captured, part.groups) if kind == "magnitude" else taylor(gated, batches, felt)
+    kind, names = trainer.settings.score, gated.widths.names
+    scores = magnitude(part.captured, part.groups) if kind == "magnitude" else {}
     if kind == "selection":
         inputs, device = partial(trainer.inputs, device="cpu"), trainer.accelerator.device
-        scores |= selection(part.captured, part.groups, batches, inputs, felt, device)
+        scores = selection(part.captured, part.groups, batches, inputs, felt, device)
+    scores |= taylor(gated, batches, felt, [name for name in names if name not in scores])
     for name, score in scores.items():
         gated.widths.set_rank(name, score)
     found = {name: gated.widths.rank(name).tolist() for name in gated.widths.names}
