@@ -29,7 +29,7 @@ ALPHA = 0.05
 SHARE = 0.5
 """Share of the steps with the penalty."""
 
-PULL = 0.3
+PULL = 0.03
 """Strength: the share of its norm that a mean unit loses over the phase where the loss does not resist."""
 
 
