@@ -57,7 +57,10 @@ def taylor(
             keeps = {name: torch.ones_like(score, requires_grad=True) for name, score in scores.items()}
             widths.overrides = dict(keeps)
             with torch.backends.cudnn.flags(enabled=False), still(gated):
-                gradients = torch.autograd.grad(loss(gated, batch), list(keeps.values()), allow_unused=True)
+                value = loss(gated, batch)
+                if not value.requires_grad:  # none of these groups reaches the loss
+                    continue
+                gradients = torch.autograd.grad(value, list(keeps.values()), allow_unused=True)
             for name, gradient in zip(keeps, gradients, strict=True):
                 if gradient is not None:
                     scores[name] += gradient.detach().square()

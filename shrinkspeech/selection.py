@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -161,7 +160,7 @@ def _sensitivity(
     total: dict[str, Tensor] = {}
 
     def add(name: str, alone: bool, gradient: Tensor) -> None:
-        square = gradient.detach().square()
+        square = gradient.detach().float().square()  # half precision underflows
         if alone:
             square = square.movedim(channels[name], 0).flatten(1).sum(1, dtype=torch.float64).cpu()
         else:
@@ -182,10 +181,11 @@ def _real(x: Any) -> bool:
 
 
 class _Tape(fx.Interpreter):
-    """Runs the graph, with a call of ``add`` for the gradient of each output of some nodes.
+    """Runs the graph without gradients of the parameters; ``add`` gets the gradient of each output of some nodes.
 
-    The gradients are those of the values before anything changes them in place. Nothing is held longer than the
-    backward pass needs it.
+    The outputs are handed on as copies, so the gradients are those of the values before anything changes them in place
+    (an in-place change of a view would lose the hook). An output that follows from parameters or from hard decisions alone
+    is where gradients end.
     """
 
     def __init__(self, module: fx.GraphModule, nodes: set[str], add: Callable[[str, bool, Tensor], None]) -> None:
@@ -196,20 +196,25 @@ class _Tape(fx.Interpreter):
     def __call__(self, *args: Any) -> Any:
         arguments = [x.detach().requires_grad_() if _real(x) else x for x in args]
         self.leaves = [x for x in arguments if _real(x)]
-        whole = len(self.leaves) == len(arguments)
-        if not whole:  # what is computed from other inputs alone depends on parameters only
-            self.leaves += [p for p in self.module.parameters() if p.requires_grad]
-        with torch.enable_grad(), still(self.module) if whole else nullcontext():
+        with torch.enable_grad(), still(self.module):
             return self.run(*arguments)
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
-        if n.name in self.nodes:
-            several = isinstance(result, tuple)
-            for x in result if several else (result,):
-                if isinstance(x, Tensor) and x.requires_grad:
-                    x.register_hook(partial(self.add, n.name, not several))
-        return result
+        if n.name not in self.nodes:
+            return result
+        if isinstance(result, tuple):
+            return tuple(self._watched(n.name, False, x) for x in result)
+        return self._watched(n.name, True, result)
+
+    def _watched(self, name: str, alone: bool, x: Any) -> Any:
+        if not _real(x):
+            return x
+        if not x.requires_grad:
+            x = x.detach().requires_grad_()
+            self.leaves.append(x)
+        x.register_hook(partial(self.add, name, alone))
+        return x.clone()
 
 
 def _weights_of_rows(weight: Tensor, item: Fold, felt: Tensor) -> Tensor:

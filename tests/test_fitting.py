@@ -217,17 +217,25 @@ def test_kept_after_reslicing_gives_the_shapes_of_the_small_model(captured: Capt
     assert {name: len(units) for name, units in resliced.kept.items()} == resliced.widths
 
 
-def gated_run(captured: Captured, steps: int) -> GatedRun:
+def gated_run(captured: Captured, steps: int, settings: Settings | None = None) -> GatedRun:
     """Steps towards a twentieth, without any re-slicing."""
     groups = shrinkspeech.label(captured)
     cost = count(captured, groups, SECONDS)
     objective = Objective(FLOPS, cost.total, cost.original)
     goal = Goal(objective, space(groups, cost.total, cost.full), 0.05 * cost.original, cost.total)
-    trainer = Trainer(captured, load_recipe(RECIPE), Settings(), steps, 2e-3, lambda progress: None)
+    trainer = Trainer(captured, load_recipe(RECIPE), settings or Settings(), steps, 2e-3, lambda progress: None)
     result = GatedRun(trainer, Part.whole(captured, groups), goal)
     for i in range(steps):
         result.step(cost.original * 0.05 ** ((i + 1) / steps), 2.0)
     return result
+
+
+def test_a_reslice_leaves_the_kind_of_gate(captured: Captured) -> None:
+    before = gated_run(captured, 12, Settings(keep_power=True))
+    after = before.resliced(window=2.0)
+    assert after is not before
+    assert before.model.widths.keep_power
+    assert after.model.widths.keep_power
 
 
 def test_a_reslice_leaves_outputs_noise_and_moments_as_they_were(captured: Captured) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import shrinkspeech
-from shrinkspeech.selection import selection
+from shrinkspeech.selection import _sensitivity, selection
 
 
 class Two(nn.Module):
@@ -171,6 +171,80 @@ def test_convolutions_and_changes_in_place(kernel: int) -> None:
     )
     [order] = ranked(model, torch.randn(4, 3, 20)).values()
     assert sorted(order) == list(range(6))
+
+
+class ChangedInPlace(nn.Module):
+    """Part of what a matrix returns is changed where it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.middle, self.out = nn.Linear(8, 16), nn.Linear(16, 12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.middle(torch.relu(self.inside(x)))
+        y[..., :4].mul_(3.0)
+        return self.out(y)
+
+
+class Quantised(nn.Module):
+    """A decoder behind a hard decision: no gradient comes from the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.choice, self.book = nn.Linear(8, 16), nn.Linear(16, 10), nn.Embedding(10, 12)
+        self.middle, self.out = nn.Linear(12, 14), nn.Linear(14, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        codes = self.choice(torch.relu(self.inside(x))).argmax(-1)
+        return self.out(torch.relu(self.middle(self.book(codes))))
+
+
+class Placed(nn.Module):
+    """A branch that starts from a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.randn(5, 6))
+        self.inside, self.back, self.out = nn.Linear(6, 16), nn.Linear(16, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(x + self.back(torch.relu(self.inside(self.places))))
+
+
+class WithOffsets(torch.fx.Interpreter):
+    """Adds a zero to what some nodes return, before anything else sees it."""
+
+    def __init__(self, module: torch.fx.GraphModule, nodes: set[str]) -> None:
+        super().__init__(module)
+        self.nodes, self.offsets = nodes, {}
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.name in self.nodes:
+            self.offsets[n.name] = torch.zeros_like(result).requires_grad_()
+            result = (
+                result.detach() + self.offsets[n.name] if not result.requires_grad else result + self.offsets[n.name]
+            )
+        return result
+
+
+@pytest.mark.parametrize(("model", "readers"), [(ChangedInPlace, 3), (Quantised, 2), (Placed, 3)])
+def test_what_the_loss_feels_is_its_gradient(model: type[nn.Module], readers: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 5, 8)
+    captured = shrinkspeech.capture(model().eval(), (x[:2],))
+    effects = shrinkspeech.label(captured).effects
+    folds = {node: effect.folds[0] for node, effect in effects.items() if effect.folds}
+    found = _sensitivity(captured.graph_module, folds, [x], lambda m, batch: m(batch)[0].square().sum())
+    assert all(p.requires_grad for p in captured.graph_module.parameters())
+    probe = WithOffsets(captured.graph_module, set(folds))
+    loss = probe.run(x)[0].square().sum()
+    gradients = torch.autograd.grad(loss, list(probe.offsets.values()), allow_unused=True)
+    known = {name: g for name, g in zip(probe.offsets, gradients, strict=True) if g is not None}
+    assert len(known) == readers
+    assert set(found) == set(known)
+    for name, gradient in known.items():
+        assert torch.allclose(found[name].float(), gradient.square().flatten(0, -2).sum(0), rtol=1e-4), name
 
 
 def test_large_groups_are_chosen_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ def masked_cell(operator: Any) -> Any:
 
     def call(keeps: Keeps, x: Tensor, state: Any, w_ih: Tensor, w_hh: Tensor, *biases: Any) -> Any:
         if keeps[0] is not None:
-            w_hh = w_hh * keeps[0]
+            w_hh = w_hh * keeps[0].to(w_hh.dtype)
         return operator(x, state, w_ih, w_hh, *biases)
 
     return call

@@ -23,7 +23,7 @@ def masked_state(operator: Any) -> Any:
     """The operator with the columns of ``weight_hh`` scaled by the keep, as a gate scales a feature."""
 
     def call(keeps: Keeps, x: Tensor, state: Any, weights: list[Tensor], *rest: Any) -> Any:
-        hidden = weights[1] if keeps[0] is None else weights[1] * keeps[0]
+        hidden = weights[1] if keeps[0] is None else weights[1] * keeps[0].to(weights[1].dtype)
         return operator(x, state, [weights[0], hidden, *weights[2:]], *rest)
 
     return call

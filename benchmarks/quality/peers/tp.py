@@ -94,7 +94,7 @@ class Variant:
 
 
 BN_PENALTY = 1e-3
-"""``--reg`` of the BN pruner in reproduce/readme.md."""
+"""``--reg`` of the BN pruner; reproduce/readme.md has 1e-5, see settings.md."""
 
 GROUP_PENALTY = 5e-4
 """``--reg`` of the group pruner in reproduce/readme.md."""
