@@ -52,7 +52,7 @@ def trials() -> Iterator[tuple[str, str, Method]]:
     """Method, what was tried, and how to run it."""
     from benchmarks.quality.peers import lasso, tp
 
-    for pull in (0.03, 0.1, 0.3, 0.5):
+    for pull in (0.01, 0.03, 0.1, 0.3):
         yield "group-lasso", f"PULL {pull:g}", with_constant(lasso, "PULL", pull, lasso.shrink)
     variant = {name: partial(tp.shrink, found) for name, found in tp.VARIANTS.items()}
     for penalty in (5e-4, 5e-3):
