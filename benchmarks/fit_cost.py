@@ -73,23 +73,27 @@ def plain(captured: Captured, steps: int) -> Callable[[], None]:
     return lambda: loop.descend(prepared, optimiser, weights)
 
 
-def gated(captured: Captured, steps: int, distil: float) -> Callable[[], None]:
-    """Steps at half the cost with all gates in place and nothing re-sliced; ``distil`` as in ``Settings``."""
-    groups = shrinkspeech.label(captured)
-    cost = count(captured, groups)
-    goal = Goal(Objective(FLOPS, cost.total, cost.original), space(groups, cost.total, cost.full), 0.0, cost.total)
-    run = GatedRun(trainer(captured, steps, distil), Part.whole(captured, groups), goal)
-    return lambda: run.step(0.5 * cost.original, 8.0)
-
-
-def begun(captured: Captured, steps: int) -> Callable[[], None]:
-    """The first gated steps of a fit with its default settings: after the warm start, with the original's outputs."""
+def problem(captured: Captured) -> tuple[Part, Goal]:
+    """The whole model, and SHARE of its FLOP/s as the goal."""
     groups = shrinkspeech.label(captured)
     cost = count(captured, groups)
     objective = Objective(FLOPS, cost.total, cost.original)
     goal = Goal(objective, space(groups, cost.total, cost.full), SHARE * cost.original, cost.total)
+    return Part.whole(captured, groups), goal
+
+
+def gated(captured: Captured, steps: int, distil: float) -> Callable[[], None]:
+    """Steps at half the cost with all gates in place and nothing re-sliced; ``distil`` as in ``Settings``."""
+    part, goal = problem(captured)
+    run = GatedRun(trainer(captured, steps, distil), part, goal)
+    return lambda: run.step(0.5 * goal.objective.original, 8.0)
+
+
+def begun(captured: Captured, steps: int) -> Callable[[], None]:
+    """The first gated steps of a fit with its default settings: after the warm start, with the original's outputs."""
+    part, goal = problem(captured)
     loop = trainer(captured, steps, Settings().distil)
-    part = warm_start(loop, Part.whole(captured, groups), goal, 0)
+    part = warm_start(loop, part, goal, 0)
     run, now = GatedRun(loop, part, goal), goal.space.at(part.widths)
     return lambda: run.step(0.99 * now, Settings().window)
 

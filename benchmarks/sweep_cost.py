@@ -20,6 +20,7 @@ import torch
 
 import shrinkspeech
 from benchmarks.quality.cases import NAMES, Case
+from benchmarks.quality.showing import Cell
 from shrinkspeech.fitted import Fitted
 
 BUDGETS = ("50%", "25%", "12.5%", "6.25%")
@@ -61,12 +62,6 @@ def measure(case: Case, seeds: Sequence[int]) -> dict[str, list[list[float]]]:
     return found
 
 
-def mean_and_deviation(values: Sequence[float]) -> str:
-    """``3.86 ± 0.62``; a single value alone."""
-    alone = f"{statistics.mean(values):.2f}"
-    return alone if len(values) == 1 else f"{alone} ± {statistics.stdev(values):.2f}"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -83,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         first = statistics.mean(row[0] for row in next(iter(found.values())))
         for name, rows in found.items():
             ratio = statistics.mean(row[0] for row in rows) / first
-            cells = [mean_and_deviation([row[1 + i] for row in rows]) for i in range(len(BUDGETS))]
+            cells = [str(Cell(tuple(row[1 + i] for row in rows), (), ())) for i in range(len(BUDGETS))]
             lines.append(f"| {model} | {name} | {ratio:.2f} × | " + " | ".join(cells) + " |")
     print("\n".join(lines))
 

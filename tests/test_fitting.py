@@ -234,8 +234,7 @@ def test_a_reslice_leaves_the_kind_of_gate(captured: Captured) -> None:
     before = gated_run(captured, 12, Settings(keep_power=True))
     after = before.resliced(window=2.0)
     assert after is not before
-    assert before.model.widths.keep_power
-    assert after.model.widths.keep_power
+    assert [run.model.widths.keep_power for run in (before, after)] == [True, True]
 
 
 def test_a_reslice_leaves_outputs_noise_and_moments_as_they_were(captured: Captured) -> None:
