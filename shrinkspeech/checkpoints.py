@@ -7,7 +7,7 @@ those that were used are drawn and thrown away.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from shrinkspeech.files import replacing
 from shrinkspeech.parts import Part
 from shrinkspeech.stages import GatedRun, Goal
 from shrinkspeech.training import Trainer, to_device
+from shrinkspeech.tuning import TunedRun
 
 
 class Keeper:
@@ -105,10 +106,10 @@ class Watch:
             fractions = run.model.widths.fractions.detach().cpu()
             self.keeper.save(run.trainer, run.present(), start=start, fractions=fractions, controller=momentum)
 
-    def tune(self, trainer: Trainer, present: Callable[[], Part]) -> None:
+    def tune(self, run: TunedRun) -> None:
         """After a step of the sliced model."""
-        if self._due(trainer) and self.keeper is not None:
-            self.keeper.save(trainer, present(), reached=self.reached)
+        if self._due(run.trainer) and self.keeper is not None:
+            self.keeper.save(run.trainer, run.present(), reached=self.reached, average=to_device(run.state(), "cpu"))
 
     def _due(self, trainer: Trainer) -> bool:
         return self.keeper is not None and trainer.step % self.keeper.every == 0

@@ -1,4 +1,4 @@
-"""Fit: score, warm start, gate, repair, tune. The stages themselves are in ``stages.py``, single steps in ``training.py``."""
+"""Fit: score, warm start, gate, repair, tune. Stages are in ``stages.py`` and ``tuning.py``, steps in ``training.py``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from shrinkspeech.labelling import label
 from shrinkspeech.parts import Part
 from shrinkspeech.recipe import load_recipe
 from shrinkspeech.settings import Progress, Settings
-from shrinkspeech.stages import GatedRun, Goal, gated, note, repaired, tune, warm_start
+from shrinkspeech.stages import GatedRun, Goal, gated, note, repaired, warm_start
 from shrinkspeech.targets import FLOPS, Objective, Quantity, Target, objective_for, only_target
 from shrinkspeech.training import Trainer, seed_everything
+from shrinkspeech.tuning import TunedRun, tune
 
 
 def fit(
@@ -100,9 +101,11 @@ def shrink(trainer: Trainer, whole: Part, goal: Goal, seed: int, watch: Watch | 
             restore_trainer(state, trainer)
         part, watch.reached = repaired(gated(trainer, run, start, watch.gate))
     note(trainer, goal, part.widths)
+    average = None
     if state is not None and state["stage"] == "tune":
         restore_trainer(state, trainer)
-    return tune(trainer, part, watch.tune), watch.reached
+        average = state["average"]
+    return tune(TunedRun(trainer, part, average or None), watch.tune), watch.reached
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ class Settings:
             ``magnitude`` (L2 norm, the usual baseline).
         distil: weight of the distance to the original's outputs, relative to their variance.
         warm_up: share of the steps in which the learning rate rises.
+        average: the weights that a fit leaves are a running average over about this share of the tuning steps; 0: the last.
     """
 
     warm_start: float | None = 2.0
@@ -42,6 +43,7 @@ class Settings:
     warm_up: float = 0.15
     weight_decay: float = 0.01
     clip: float = 5.0
+    average: float = 0.2
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The stages of a fit: warm start, gates with re-slicing, repair to whole units, tuning. The loop is in ``fitting.py``."""
+"""The stages of a fit up to the sliced model: warm start, gates with re-slicing, repair to whole units."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def gated(trainer: Trainer, run: GatedRun, start: float, after: Callable[[GatedR
     ``after`` is called with the run and ``start`` after each step.
     """
     trainer.stage, settings, target = "gate", trainer.settings, run.goal.target
-    total = round(settings.gate_share * trainer.steps)
+    total = trainer.gated_steps
     note(trainer, run.goal, run.real)
     while trainer.step < total:
         progress = (trainer.step + 1) / total
@@ -175,7 +175,7 @@ def note(trainer: Trainer, goal: Goal, widths: Mapping[str, float]) -> None:
     trainer.cost, trainer.flops = goal.space.at(widths), goal.flops.at(widths)
 
 
-# -- whole units, tuning ------------------------------------------------------------------------------------------
+# -- whole units --------------------------------------------------------------------------------------------------
 
 
 def repaired(run: GatedRun) -> tuple[Part, float]:
@@ -204,22 +204,3 @@ def repaired(run: GatedRun) -> tuple[Part, float]:
 def _rank(found: float, target: float) -> tuple[bool, float]:
     """Within the target first, then nearest to it."""
     return found > target, abs(found - target)
-
-
-def tune(trainer: Trainer, part: Part, after: Callable[[Trainer, Callable[[], Part]], None]) -> Part:
-    """Fine-tune the sliced model for the steps that are left; ``after`` is called after each, with what returns it."""
-    trainer.stage = "tune"
-    module = part.captured.module()
-    weights: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
-    prepared, optimiser = trainer.prepare(module, weights, part.moments)
-
-    def present() -> Part:
-        captured = replace(part.captured, graph_module=trainer.accelerator.unwrap_model(prepared))
-        return replace(part, captured=captured, moments=moments_of(captured.graph_module, optimiser))
-
-    while trainer.step < trainer.steps:
-        trainer.descend(prepared, optimiser, weights)
-        after(trainer, present)
-    final = present()
-    final.captured.graph_module.cpu().eval()
-    return replace(final, moments={})

@@ -61,6 +61,11 @@ class Trainer:
         self.step, self.steps = 0, steps
         self.recent: list[float] = []
 
+    @property
+    def gated_steps(self) -> int:
+        """How many steps of the cycle have gates."""
+        return round(self.settings.gate_share * self.steps)
+
     def prepare(self, model: nn.Module, weights: Sequence[Tensor], moments: Moments) -> tuple[Any, Any]:
         """A model and its optimiser on the device, with the moments of an earlier optimiser; forgets the ones before."""
         self.accelerator.free_memory()

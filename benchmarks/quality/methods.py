@@ -14,18 +14,22 @@ from shrinkspeech.settings import Settings
 
 UNIFORM = {"gate_share": 0.0, "warm_start": 1.0}
 
+PLAIN = {"fold": False, "distil": 0.0, "average": 0.0}
+
 OURS: dict[str, Settings] = {
     "ours": Settings(),
     "ours, no distil": Settings(distil=0.0),
+    "ours, no average": Settings(average=0.0),
     "ours, w=1": Settings(window=1.0),
     "ours, power kept": Settings(keep_power=True),
     "ours, no gates": Settings(**UNIFORM),
-    "paper gate": Settings(window=1.0, keep_power=True, warm_start=None, fold=False, distil=0.0, score="taylor"),
-    "uniform taylor": Settings(**UNIFORM, fold=False, distil=0.0, score="taylor"),
-    "uniform l2": Settings(**UNIFORM, score="magnitude", fold=False, distil=0.0),
+    "ours, uniform l2": Settings(**UNIFORM, score="magnitude", fold=False),
+    "paper gate": Settings(window=1.0, keep_power=True, warm_start=None, score="taylor", **PLAIN),
+    "uniform taylor": Settings(**UNIFORM, **PLAIN, score="taylor"),
+    "uniform l2": Settings(**UNIFORM, **PLAIN, score="magnitude"),
 }
-"""Fits of this library. ``paper gate``: one noisy unit of constant power, from the whole model. The uniform ones have no gates,
-and no distillation."""
+"""Fits of this library. ``paper gate``: one noisy unit of constant power, from the whole model. Those with PLAIN are tuned as other
+tools tune: on the task's loss alone, and the last weights remain."""
 
 
 @dataclass(frozen=True)

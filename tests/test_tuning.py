@@ -1,0 +1,117 @@
+"""The running average of the weights, which is what a fit leaves."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+import shrinkspeech
+from shrinkspeech.captured import Captured
+from shrinkspeech.parts import Part
+from shrinkspeech.recipe import Recipe, load_recipe
+from shrinkspeech.settings import Settings
+from shrinkspeech.training import Trainer
+from shrinkspeech.tuning import TunedRun, running, tune
+
+
+class Normed(nn.Module):
+    """A layer, a batch norm, and constants that cannot be averaged."""
+
+    mask: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Linear(4, 6), nn.BatchNorm1d(6)
+        self.register_buffer("mask", torch.tensor([0.0, -math.inf, 0.1, 0.0, math.inf, -0.0]))
+        self.register_buffer("places", torch.tensor([5, 3, 1, 0, 2, 4]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.layer(x))[:, self.places]
+        return y.masked_fill(self.mask.isinf(), 0.0)
+
+
+def recipe(outputs: int = 6) -> Recipe:
+    """Targets that the model does not have yet."""
+
+    def batches() -> Any:
+        generator = torch.Generator().manual_seed(3)
+        while True:
+            x = torch.randn(16, 4, generator=generator)
+            yield x, x.sum(1, keepdim=True).expand(-1, outputs)
+
+    given = type("Given", (), {"train_batches": staticmethod(batches), "loss": staticmethod(square)})
+    return load_recipe(given)
+
+
+def square(outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return (outputs - batch[1]).square().mean()
+
+
+def tuned(captured: Captured, average: float, steps: int) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+    """The weights after each step, and those that remain."""
+    torch.manual_seed(0)
+    settings = Settings(average=average, gate_share=0.0)
+    trainer = Trainer(captured, recipe(), settings, steps, 1e-1, lambda progress: None)
+    seen: list[dict[str, Tensor]] = []
+
+    def look(run: TunedRun) -> None:
+        seen.append({name: tensor.clone() for name, tensor in run.module.state_dict().items()})
+
+    part = tune(TunedRun(trainer, Part.whole(captured, shrinkspeech.label(captured))), look)
+    return seen, part.captured.graph_module.state_dict()
+
+
+@pytest.fixture
+def captured() -> Captured:
+    torch.manual_seed(1)
+    return shrinkspeech.capture(Normed().eval(), (torch.randn(4, 4),))
+
+
+def test_the_last_weights_remain_without_an_average(captured: Captured) -> None:
+    seen, final = tuned(captured, 0.0, 5)
+    assert all(torch.equal(tensor, seen[-1][name]) for name, tensor in final.items())
+
+
+def test_weights_and_statistics_are_averaged_over_a_share_of_the_steps(captured: Captured) -> None:
+    steps, share = 20, 0.25
+    seen, final = tuned(captured, share, steps)
+    new = 1 - math.exp(-1 / (share * steps))
+    for name in ("layer.weight", "layer.bias", "norm.running_mean", "norm.running_var"):
+        wanted = seen[0][name]
+        for state in seen[1:]:
+            wanted = wanted + new * (state[name] - wanted)
+        torch.testing.assert_close(final[name], wanted)
+        assert not torch.equal(final[name], seen[-1][name])
+
+
+def test_constants_stay_as_they_are(captured: Captured) -> None:
+    before = {name: tensor.clone() for name, tensor in captured.graph_module.state_dict().items()}
+    seen, final = tuned(captured, 0.4, 6)
+    constants = [name for name, tensor in before.items() if tensor.isinf().any() or name.endswith("places")]
+    assert len(constants) == 2
+    assert all(torch.equal(final[name], before[name]) for name in constants)
+    counted = [name for name in final if name.endswith("num_batches_tracked")]
+    assert [int(final[name]) for name in counted] == [int(seen[-1][name]) for name in counted]
+
+
+def test_an_average_goes_on_from_its_state(captured: Captured) -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    states = [{name: torch.randn_like(tensor) for name, tensor in model.state_dict().items()} for _ in range(6)]
+    whole = AveragedModel(model, multi_avg_fn=running(2.0), use_buffers=True)
+    halves = AveragedModel(model, multi_avg_fn=running(2.0), use_buffers=True)
+    for i, state in enumerate(states):
+        model.load_state_dict(state)
+        if i == 3:
+            stopped = halves.state_dict()
+            halves = AveragedModel(model, multi_avg_fn=running(2.0), use_buffers=True)
+            halves.load_state_dict(stopped)
+        whole.update_parameters(model)
+        halves.update_parameters(model)
+    assert torch.equal(whole.module.weight, halves.module.weight)
+    assert not torch.equal(whole.module.weight, model.weight)
