@@ -66,6 +66,19 @@ def test_verdict_counts_what_is_clear() -> None:
     assert lines == ["| 25% | 1 | 1 | 1 | 0 |", "| 50% | 1 | 0 | 0 | 0 |", "| 12.5% | 0 | 0 | 0 | 0 |"]
 
 
+def test_details_are_means_over_the_seeds_that_have_them() -> None:
+    cells = showing.cells(
+        [
+            row("original", "100%", 0, 3.0, steps=0, rate=0.0, others="auc=0.9871 eer_-5_to_0_dB=13.5"),
+            row("ours", "25%", 0, 4.0, others="auc=0.98"),
+            row("ours", "25%", 1, 4.0, others="auc=0.96 eer_-5_to_0_dB=14.25"),
+        ]
+    )
+    lines = showing.details(cells, [MODEL], ["ours", "group-lasso"], "25%").splitlines()
+    assert lines[3] == "| method | auc | eer -5 to 0 dB |"
+    assert lines[5:] == ["| original | 0.9871 | 13.50 |", "| ours | 0.9700 ± 0.0141 | 14.25 |"]
+
+
 def test_pages_change_between_their_marks_alone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{showing.START}\nold\n{showing.END}\nafter\n")

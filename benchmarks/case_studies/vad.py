@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import cache
-from typing import Any
+from collections.abc import Iterator
 
 from benchmarks.case_studies.making import Small
 from benchmarks.case_studies.rows import Fit
@@ -32,32 +30,13 @@ def only(fit: Fit) -> tuple[str, ...]:
     return ()
 
 
-@cache
-def _mixtures() -> Any:
-    """The fixed test mixtures of crnn_vad, kept in memory."""
-    from sample_models.crnn_vad import evaluate as ev
-    from sample_models.crnn_vad.data import Mixtures
-
-    class Kept(Mixtures):
-        @cache  # noqa: B019
-        def fixed_with_snr(self, n: int, batch_size: int = 30) -> Any:
-            return super().fixed_with_snr(n, batch_size)
-
-    return Kept(Case("crnn_vad").recipe.data_dir(), "test", ev.TEST_SEED)
-
-
-def eers(model: str, small: Small) -> Mapping[str, float]:
-    """EER in % on the test mixtures: of ``all``, and of each range of SNR."""
-    if model == "transformer_vad":
-        found: Mapping[str, float] = Case(model).recipe.by_snr(small.module)
-        return found
-    from sample_models.crnn_vad import evaluate as ev
-
-    return {name: measured["eer"] for name, measured in ev.report(small.module, _mixtures(), ev.TEST_MIXTURES).items()}
-
-
 def test(model: str, small: Small) -> dict[str, str]:
-    """EERs, and the mel bands that are kept (empty where all stay)."""
-    found = eers(model, small)
-    row = {"eer": f"{found['all']:.4f}", **{name: f"{found[name]:.4f}" for name in RANGES}}
+    """EERs in % on the test mixtures, of all and of each range of SNR, and the mel bands that are kept (empty: all)."""
+    found = Case(model).recipe.test(small.module)
+    row = {"eer": f"{found['eer']:.4f}", **{name: f"{found[key(name)]:.4f}" for name in RANGES}}
     return {**row, "bands": " ".join(map(str, small.kept.get(BANDS, ())))}
+
+
+def key(name: str) -> str:
+    """What the recipes call the EER of a range."""
+    return f"eer_{name.replace(' ', '_')}"

@@ -28,8 +28,8 @@ OURS: dict[str, Settings] = {
     "uniform taylor": Settings(**UNIFORM, **PLAIN, score="taylor"),
     "uniform l2": Settings(**UNIFORM, **PLAIN, score="magnitude"),
 }
-"""Fits of this library. ``paper gate``: one noisy unit of constant power, from the whole model. Those with PLAIN are tuned as other
-tools tune: on the task's loss alone, and the last weights remain."""
+"""Fits of this library. ``paper gate``: one noisy unit of constant power, from the whole model. Those with PLAIN are
+tuned as other tools tune: on the task's loss alone, and the last weights remain."""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ class Cell:
 
 
 LONG = "ours, as long as scratch"
+IN_PARTS = ("crnn_vad", "transformer_vad", "resnet34_antispoof")
+"""Models whose test split is measured in parts too."""
 
 Cells = dict[tuple[str, str, str], Cell]
 
@@ -145,6 +147,43 @@ def verdict(found: Cells, models: Sequence[str], budgets: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def details(found: Cells, models: Sequence[str], methods: Sequence[str], budget: str) -> str:
+    """Markdown: what else was measured at one budget, mean ± deviation."""
+    lines: list[str] = []
+    for model in models:
+        shown = {m: others(found[model, m, budget]) for m in ("original", *methods) if (model, m, budget) in found}
+        if whole := found.get((model, "original", "100%")):
+            shown = {"original": others(whole), **shown}
+        names = list(dict.fromkeys(name for measures in shown.values() for name in measures))
+        lines += [
+            f"\n**{model}** at {budget}\n",
+            "| method | " + " | ".join(name.replace("_", " ") for name in names) + " |",
+            "|---" * (len(names) + 1) + "|",
+        ]
+        for method, measures in shown.items():
+            lines.append(f"| {method} | " + " | ".join(spread(measures.get(name, [])) for name in names) + " |")
+    return "\n".join(lines)
+
+
+def others(cell: Cell) -> dict[str, list[float]]:
+    """The measures of a cell beside its metric: one value for each seed that has it."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for row in cell.rows:
+        for item in row["others"].split():
+            name, number = item.split("=")
+            values[name].append(float(number))
+    return values
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± deviation to four digits or two places."""
+    if not values:
+        return ""
+    places = 4 if statistics.mean(values) < 1 else 2
+    deviation = f" ± {statistics.stdev(values):.{places}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{places}f}{deviation}"
+
+
 def refusals() -> str:
     """What a method could not do, and its reason."""
     measured = {(row["model"], row["method"], row["budget"]) for row in rows.read()}
@@ -237,5 +276,6 @@ def show(options: argparse.Namespace) -> None:
             write_between(SAMPLES / model / "README.md", readme_table(found, model, options.budgets[:3]))
         tables = table(found, NAMES, methods, options.budgets)
         judged = verdict(found, NAMES, options.budgets)
-        write_between(PAGE, f"{tables}\n\n{judged}\n\nNot to be had:\n\n{refusals()}")
+        more = details(found, IN_PARTS, methods, "12.5%")
+        write_between(PAGE, f"{tables}\n\n{judged}\n\nNot to be had:\n\n{refusals()}\n\n### More measures\n{more}")
         write_between(FRONT, summary(found, NAMES, options.budgets[1:3]))

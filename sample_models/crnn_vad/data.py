@@ -21,6 +21,7 @@ CLIP_TIME = (0.9, 2.9)  # seconds, most speech clip time in one mixture
 FADE = 80  # samples, 5 ms at both ends of a cropped clip
 
 Batch = tuple[Tensor, Tensor]
+Measured = tuple[Tensor, Tensor, Tensor]  # wave [B, CANVAS], labels [B, frames], snr [B] in dB
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,16 @@ class Mixtures:
         """The same `n` mixtures for the same seed on every call, in batches as `batch` returns them."""
         return [(wave, labels) for wave, labels, _ in self.fixed_with_snr(n, batch_size)]
 
-    def fixed_with_snr(self, n: int, batch_size: int = 30) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def fixed_with_snr(self, n: int, batch_size: int = 30) -> list[Measured]:
         """As `fixed`, with the signal-to-noise ratio of each mixture: wave, labels, snr [B] in dB."""
         return list(self._fixed(n, batch_size))
 
-    def _fixed(self, n: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _fixed(self, n: int, batch_size: int) -> Iterator[Measured]:
         rng = np.random.default_rng([self.seed, 1])
         for start in range(0, n, batch_size):
             yield self._draw(min(batch_size, n - start), rng)
 
-    def _draw(self, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def _draw(self, size: int, rng: np.random.Generator) -> Measured:
         mixtures = [self._mixture(rng) for _ in range(size)]
         wave, labels, snr = (np.stack(part).astype(np.float32) for part in zip(*mixtures, strict=True))
         return torch.from_numpy(wave), torch.from_numpy(labels), torch.from_numpy(snr)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sample_models.crnn_vad.data import Batch, Mixtures
+from sample_models.crnn_vad.data import Batch, Measured, Mixtures
 from sample_models.crnn_vad.metrics import auc, eer
 from sample_models.crnn_vad.model import load
 
@@ -49,9 +49,8 @@ def measure(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {"eer": eer(scores, labels), "auc": auc(scores, labels)}
 
 
-def report(model: Callable[[Tensor], Tensor], mixtures: Mixtures, n: int) -> dict[str, dict[str, float]]:
-    """Measures on `n` fixed mixtures, for all of them and for each SNR band."""
-    batches = mixtures.fixed_with_snr(n)
+def report(model: Callable[[Tensor], Tensor], batches: Sequence[Measured]) -> dict[str, dict[str, float]]:
+    """Measures on fixed mixtures of known SNR: of 'all', and of those in each SNR band, by name."""
     scores, labels = frame_scores(model, [(wave, label) for wave, label, _ in batches])
     snr = np.concatenate([values.numpy() for _, _, values in batches])
     results = {"all": measure(scores, labels)}
@@ -59,6 +58,12 @@ def report(model: Callable[[Tensor], Tensor], mixtures: Mixtures, n: int) -> dic
         chosen = (snr >= low) & (snr < high)
         results[f"{low} to {high} dB"] = measure(scores[chosen], labels[chosen])
     return results
+
+
+def flat(results: dict[str, dict[str, float]]) -> dict[str, float]:
+    """'eer' and 'auc' of all mixtures, and the EER of each band as 'eer_-5_to_0_dB' and so on."""
+    bands = {f"eer_{name.replace(' ', '_')}": found["eer"] for name, found in results.items() if name != "all"}
+    return {**results["all"], **bands}
 
 
 def format_report(results: dict[str, dict[str, float]]) -> str:
@@ -79,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     is_test = options.split == "test"
     mixtures = Mixtures(options.data, options.split, TEST_SEED if is_test else VAL_SEED)
     count = options.mixtures or (TEST_MIXTURES if is_test else VAL_MIXTURES)
-    print(format_report(report(load(options.weights), mixtures, count)))
+    print(format_report(report(load(options.weights), mixtures.fixed_with_snr(count))))
 
 
 if __name__ == "__main__":

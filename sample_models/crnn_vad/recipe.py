@@ -17,7 +17,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the folder that holds sample_models
 
 from sample_models.crnn_vad import evaluate as ev
-from sample_models.crnn_vad.data import Batch, Mixtures
+from sample_models.crnn_vad.data import Batch, Measured, Mixtures
 from sample_models.crnn_vad.train import loss_of
 
 METRIC, BETTER = "eer", "lower"  # of test(), in %
@@ -39,8 +39,8 @@ def data_dir() -> Path:
 
 
 @cache
-def _fixed(split: str, seed: int, n: int) -> list[Batch]:
-    return Mixtures(data_dir(), split, seed).fixed(n)
+def _fixed(split: str, seed: int, n: int) -> list[Measured]:
+    return Mixtures(data_dir(), split, seed).fixed_with_snr(n)
 
 
 def train_batches(seed: int = TRAIN_SEED) -> Iterator[Batch]:
@@ -57,12 +57,12 @@ def loss(outputs: Tensor, batch: Batch) -> Tensor:
 
 def evaluate(model: Callable[[Tensor], Tensor]) -> dict[str, float]:
     """{'eer': %, 'auc': 0 to 1} on 300 fixed mixtures of the val split, in batches of 30."""
-    return ev.measure(*ev.frame_scores(model, _fixed("val", ev.VAL_SEED, ev.VAL_MIXTURES)))
+    return ev.report(model, _fixed("val", ev.VAL_SEED, ev.VAL_MIXTURES))["all"]
 
 
 def test(model: Callable[[Tensor], Tensor]) -> dict[str, float]:
-    """{'eer': %, 'auc': 0 to 1} on 1,200 fixed mixtures of the test split, in batches of 30."""
-    return ev.measure(*ev.frame_scores(model, _fixed("test", ev.TEST_SEED, ev.TEST_MIXTURES)))
+    """{'eer': %, 'auc': 0 to 1} on 1,200 fixed mixtures of the test split; 'eer_-5_to_0_dB' and so on in an SNR band."""
+    return ev.flat(ev.report(model, _fixed("test", ev.TEST_SEED, ev.TEST_MIXTURES)))
 
 
 def example_inputs() -> tuple[Tensor]:

@@ -153,7 +153,11 @@ def main(argv: list[str] | None = None) -> None:
     model = train(options)
     save_weights(model, options.output)
     options.checkpoint.unlink(missing_ok=True)
-    print(ev.format_report(ev.report(model, Mixtures(options.data, "test", ev.TEST_SEED), ev.TEST_MIXTURES)))
+    print(
+        ev.format_report(
+            ev.report(model, Mixtures(options.data, "test", ev.TEST_SEED).fixed_with_snr(ev.TEST_MIXTURES))
+        )
+    )
 
 
 if __name__ == "__main__":

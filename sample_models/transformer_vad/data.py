@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sample_models.crnn_vad.data import CANVAS, Batch, Mixtures
+from sample_models.crnn_vad.data import CANVAS, Batch, Measured, Mixtures
 from sample_models.crnn_vad.model import HOP as LABEL_HOP
 from sample_models.transformer_vad.model import HOP
 
@@ -19,8 +19,6 @@ STRIDE = HOP // LABEL_HOP  # the mixtures have a label for every 10 ms
 CROP = 32_000  # samples, 2 s
 POOL = 800  # mixtures
 FULL_SCALE = 32_767.0
-
-Measured = tuple[Tensor, Tensor, Tensor]  # wave [B, CANVAS], labels [B, frames], snr [B] in dB
 
 
 @cache

@@ -6,47 +6,20 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from sample_models.crnn_vad.evaluate import (
-    SNR_BANDS,
-    TEST_MIXTURES,
-    TEST_SEED,
-    VAL_MIXTURES,
-    VAL_SEED,
-    format_report,
-    frame_scores,
-    measure,
-)
+from sample_models.crnn_vad.evaluate import TEST_MIXTURES, TEST_SEED, VAL_MIXTURES, VAL_SEED, format_report
+from sample_models.crnn_vad.evaluate import report as of_mixtures
 from sample_models.transformer_vad.data import fixed
 from sample_models.transformer_vad.model import load
 
 SPLITS = {"val": (VAL_SEED, VAL_MIXTURES), "test": (TEST_SEED, TEST_MIXTURES)}
 
 
-def scores(model: Callable[[Tensor], Tensor], data_dir: Path, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits and labels of all frames [mixtures, frames] and the SNR of each mixture [mixtures] in dB."""
-    batches = fixed(data_dir, split, *SPLITS[split])
-    logits, labels = frame_scores(model, [(wave, label) for wave, label, _ in batches])
-    return logits, labels, np.concatenate([snr.numpy() for _, _, snr in batches])
-
-
-def total(model: Callable[[Tensor], Tensor], data_dir: Path, split: str) -> dict[str, float]:
-    """{'eer': %, 'auc': 0 to 1} over all frames of the fixed mixtures."""
-    logits, labels, _ = scores(model, data_dir, split)
-    return measure(logits, labels)
-
-
 def report(model: Callable[[Tensor], Tensor], data_dir: Path, split: str) -> dict[str, dict[str, float]]:
-    """The same measures by name: of all mixtures, and of those in each SNR band."""
-    logits, labels, snr = scores(model, data_dir, split)
-    results = {"all": measure(logits, labels)}
-    for low, high in SNR_BANDS:
-        chosen = (snr >= low) & (snr < high)
-        results[f"{low} to {high} dB"] = measure(logits[chosen], labels[chosen])
-    return results
+    """{'eer': %, 'auc': 0 to 1} over all frames of the fixed mixtures ('all') and of those in each SNR band, by name."""
+    return of_mixtures(model, fixed(data_dir, split, *SPLITS[split]))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the folder that holds sample_models
 
 from sample_models.crnn_vad.data import Batch
+from sample_models.crnn_vad.evaluate import flat
 from sample_models.crnn_vad.train import loss_of
 from sample_models.transformer_vad import evaluate as ev
 from sample_models.transformer_vad.data import pooled
@@ -52,17 +53,12 @@ def loss(outputs: Tensor, batch: Batch) -> Tensor:
 
 def evaluate(model: Callable[[Tensor], Tensor]) -> dict[str, float]:
     """{'eer': %, 'auc': 0 to 1} on 300 fixed mixtures of the val split, in batches of 30."""
-    return ev.total(model, data_dir(), "val")
+    return ev.report(model, data_dir(), "val")["all"]
 
 
 def test(model: Callable[[Tensor], Tensor]) -> dict[str, float]:
-    """{'eer': %, 'auc': 0 to 1} on 1,200 fixed mixtures of the test split, in batches of 30."""
-    return ev.total(model, data_dir(), "test")
-
-
-def by_snr(model: Callable[[Tensor], Tensor]) -> dict[str, float]:
-    """The EER in % of the mixtures of `test` by name: 'all', '-5 to 0 dB' and so on."""
-    return {name: measured["eer"] for name, measured in ev.report(model, data_dir(), "test").items()}
+    """{'eer': %, 'auc': 0 to 1} on 1,200 fixed mixtures of the test split; 'eer_-5_to_0_dB' and so on in an SNR band."""
+    return flat(ev.report(model, data_dir(), "test"))
 
 
 def example_inputs() -> tuple[Tensor]:

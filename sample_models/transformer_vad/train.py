@@ -97,7 +97,7 @@ def step(run: Run, batch: Batch) -> float:
 
 def check(run: Run, options: Options) -> dict[str, float]:
     """Measure on val, keep the weights if they are the best so far, and write a checkpoint."""
-    result = ev.total(run.model, options.data, "val")
+    result = ev.report(run.model, options.data, "val")["all"]
     if result["eer"] < run.lowest:
         run.lowest, run.best = result["eer"], copy.deepcopy(run.model.state_dict())
     beside = options.checkpoint.with_suffix(".checkpoint.part")
