@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -104,9 +105,16 @@ def _search(
                 },
             )
         except Exception as error:
-            message = f"FastNAS fails with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            raise Unsupported(message) from error
+            raise Unsupported(f"FastNAS fails with {type(error).__name__}: {_gist(str(error))}") from error
     return found.eval().requires_grad_(True)
+
+
+def _gist(message: str) -> str:
+    """The last line of a message, and the smallest subnet where a table of them is in it."""
+    lines = [line for line in map(str.strip, message.splitlines()) if line]
+    smallest = re.search(r"flops\W+([\d.]+\w?)\W+[\d.]+\w?\W+([\d.]+\w?)", message)
+    bounds = f" (from {smallest[1]} to {smallest[2]} FLOP/s)" if smallest else ""
+    return (lines[-1].removesuffix(", see above!") if lines else "") + bounds
 
 
 def _config(divisor: int) -> dict[str, Any]:
