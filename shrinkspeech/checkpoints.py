@@ -109,7 +109,8 @@ class Watch:
     def tune(self, run: TunedRun) -> None:
         """After a step of the sliced model."""
         if self._due(run.trainer) and self.keeper is not None:
-            self.keeper.save(run.trainer, run.present(), reached=self.reached, average=to_device(run.state(), "cpu"))
+            average = to_device(run.average.values if run.average else {}, "cpu")
+            self.keeper.save(run.trainer, run.present(), reached=self.reached, average=average)
 
     def _due(self, trainer: Trainer) -> bool:
         return self.keeper is not None and trainer.step % self.keeper.every == 0

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from shrinkspeech.budget import reach, space
 from shrinkspeech.captured import Captured
 from shrinkspeech.checkpoints import Watch, restore_trainer, restored_part, restored_run
@@ -101,11 +103,11 @@ def shrink(trainer: Trainer, whole: Part, goal: Goal, seed: int, watch: Watch | 
             restore_trainer(state, trainer)
         part, watch.reached = repaired(gated(trainer, run, start, watch.gate))
     note(trainer, goal, part.widths)
-    average = None
+    average: dict[str, Tensor] = {}
     if state is not None and state["stage"] == "tune":
         restore_trainer(state, trainer)
         average = state["average"]
-    return tune(TunedRun(trainer, part, average or None), watch.tune), watch.reached
+    return tune(TunedRun(trainer, part, average), watch.tune), watch.reached
 
 
 @dataclass(frozen=True)

@@ -3,24 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
-from torch.optim.swa_utils import AveragedModel
 
 from shrinkspeech.parts import Part
-from shrinkspeech.training import Trainer, moments_of
+from shrinkspeech.training import Trainer, moments_of, to_device
+
+
+class RunningAverage:
+    """Of the parameters and buffers of a module, with a time constant of ``span`` steps; in float32 or wider.
+
+    What does not change stays as it is to the bit, infinite entries of constants too; integers are the last ones.
+
+    Attributes:
+        values: by name; empty before the first update, which takes the module's own.
+    """
+
+    def __init__(self, span: float, values: Mapping[str, Tensor] | None = None) -> None:
+        self.share = 1 - math.exp(-1 / span)
+        self.values = dict(values or {})
+
+    @torch.no_grad()
+    def update(self, module: torch.nn.Module) -> None:
+        """Move towards the present values."""
+        for name, value in module.state_dict().items():
+            now = value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+            old = self.values.get(name)
+            if old is None:
+                self.values[name] = now.clone()
+            else:
+                moving = old.is_floating_point() or old.is_complex()
+                old.copy_(torch.where(old == now, old, old.lerp(now, self.share) if moving else now))
 
 
 class TunedRun:
     """A sliced part, its optimiser, and the running average of its weights and buffers.
 
     Args:
-        average: state of the average in a fit that goes on.
+        average: values of the average in a fit that goes on.
     """
 
     def __init__(self, trainer: Trainer, part: Part, average: Mapping[str, Tensor] | None = None) -> None:
@@ -30,9 +54,8 @@ class TunedRun:
         self.weights: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
         self.prepared, self.optimiser = trainer.prepare(module, self.weights, part.moments)
         span = trainer.settings.average * (trainer.steps - trainer.gated_steps)
-        self.average = AveragedModel(self.module, multi_avg_fn=running(span), use_buffers=True) if span > 0 else None
-        if self.average is not None and average is not None:
-            self.average.load_state_dict(average)
+        values = to_device(dict(average or {}), trainer.accelerator.device)
+        self.average = RunningAverage(span, values) if span > 0 else None
 
     @property
     def module(self) -> GraphModule:
@@ -44,21 +67,17 @@ class TunedRun:
         """One optimiser step."""
         self.trainer.descend(self.prepared, self.optimiser, self.weights)
         if self.average is not None:
-            self.average.update_parameters(self.module)
+            self.average.update(self.module)
 
     def present(self) -> Part:
         """The part with the weights and moments of now."""
         captured = replace(self.part.captured, graph_module=self.module)
         return replace(self.part, captured=captured, moments=moments_of(self.module, self.optimiser))
 
-    def state(self) -> dict[str, Tensor]:
-        """What the average needs to go on."""
-        return {} if self.average is None else dict(self.average.state_dict())
-
     def final(self) -> Part:
         """The part with averaged weights, in eval mode on the CPU."""
-        if self.average is not None:
-            self.module.load_state_dict(self.average.module.state_dict())
+        if self.average is not None and self.average.values:
+            self.module.load_state_dict(self.average.values)
         part = self.present()
         part.captured.graph_module.cpu().eval()
         return replace(part, moments={})
@@ -70,19 +89,3 @@ def tune(run: TunedRun, after: Callable[[TunedRun], None]) -> Part:
         run.step()
         after(run)
     return run.final()
-
-
-def running(span: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]:
-    """An update of running averages with a time constant of ``span`` steps, for ``AveragedModel``.
-
-    What does not change stays as it is to the bit, infinite entries of constants too; integers are copied.
-    """
-    share = 1 - math.exp(-1 / span)
-
-    @torch.no_grad()
-    def update(averages: Sequence[Tensor], values: Sequence[Tensor], _: Any) -> None:
-        for average, value in zip(averages, values, strict=True):
-            mixed = average.lerp(value, share) if average.is_floating_point() or average.is_complex() else value
-            average.copy_(torch.where(average == value, average, mixed))
-
-    return update
