@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sample_models import training
 from sample_models.resnet34_antispoof import evaluate as ev
 from sample_models.resnet34_antispoof.augment import Channel, change_channel, mask
 from sample_models.resnet34_antispoof.data import Draws, front_end, read_clips
 from sample_models.resnet34_antispoof.model import ResNet34, resnet34_antispoof
+from sample_models.training import Options, save_weights
 
 BATCH = 16
 SAVE_EVERY = 100  # steps
@@ -25,21 +25,6 @@ CHECK_EVERY = 200  # steps
 SMOOTHING = 0.05  # labels are this far from 0 and 1
 WEIGHT_DECAY = 0.05
 AVERAGE = 0.995  # weights that are kept are a running average of those of the steps
-
-
-@dataclass(frozen=True)
-class Options:
-    """Command line of a training run."""
-
-    data: Path
-    output: Path
-    steps: int
-    seed: int
-    lr: float
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.output.with_suffix(".checkpoint")
 
 
 class Batches:
@@ -58,36 +43,21 @@ class Batches:
 
 
 @dataclass
-class Run:
+class Run(training.Run):
     """Everything that changes during training."""
 
-    model: ResNet34
     average: ResNet34
-    optimizer: torch.optim.AdamW
-    schedule: torch.optim.lr_scheduler.OneCycleLR
     batches: Batches
-    step: int = 0
 
-    def state(self, options: Options) -> dict[str, Any]:
-        return {
-            "options": (options.steps, options.seed, options.lr),
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "rng": self.batches.draws.rng.bit_generator.state,
-            "torch": torch.get_rng_state(),
-            "step": self.step,
-        }
+    def state(self) -> dict[str, Any]:
+        random = {"rng": self.batches.draws.rng.bit_generator.state, "torch": torch.get_rng_state()}
+        return {**super().state(), "average": self.average.state_dict(), **random}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
+        super().restore(state)
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
         self.batches.draws.rng.bit_generator.state = state["rng"]
         torch.set_rng_state(state["torch"])
-        self.step = state["step"]
 
 
 def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
@@ -115,26 +85,15 @@ def start(options: Options) -> Run:
     model.std.copy_(features.std(0))
     optimizer = adamw(model, options.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, total_steps=options.steps, pct_start=0.2)
-    run = Run(model, copy.deepcopy(model), optimizer, schedule, batches)
-    if options.checkpoint.exists():
-        state = torch.load(options.checkpoint, weights_only=True)
-        if state["options"] != (options.steps, options.seed, options.lr):
-            raise SystemExit(f"{options.checkpoint} is from other options: delete it or repeat them")
-        run.restore(state)
-        print(f"resumed at step {run.step}", flush=True)
+    run = Run(model, optimizer, schedule, copy.deepcopy(model), batches)
+    run.resume(options)
     return run
 
 
 def step(run: Run) -> float:
     """One update of the weights and of their average; returns the loss."""
     features, labels = run.batches.batch(BATCH)
-    loss = loss_of(run.model(features), labels)
-    run.optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
-    run.optimizer.step()
-    run.schedule.step()
-    run.step += 1
+    loss = run.descend(loss_of(run.model(features), labels))
     share = max(1 - AVERAGE, 1 / (run.step / 4 + 1))  # early steps are soon forgotten
     with torch.no_grad():
         for kept, new in zip(run.average.state_dict().values(), run.model.state_dict().values(), strict=True):
@@ -142,23 +101,7 @@ def step(run: Run) -> float:
                 kept.lerp_(new, share)
             else:
                 kept.copy_(new)
-    return loss.item()
-
-
-def save_checkpoint(run: Run, options: Options) -> None:
-    """Write beside, then rename, so that a cut never leaves half a file."""
-    beside = options.checkpoint.with_suffix(".checkpoint.part")
-    torch.save(run.state(options), beside)
-    os.replace(beside, options.checkpoint)
-
-
-def save_weights(model: ResNet34, output: Path) -> None:
-    """Write the weights as safetensors beside `output`, then rename."""
-    from safetensors.torch import save_file
-
-    beside = output.with_name(output.name + ".part")
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, beside)
-    os.replace(beside, output)
+    return loss
 
 
 def train(options: Options) -> ResNet34:
@@ -174,7 +117,7 @@ def train(options: Options) -> ResNet34:
             print(f"step {run.step}  loss {total / 50:.4f}  {rate:.3f} s/step", flush=True)
             total = 0.0
         if run.step % SAVE_EVERY == 0:
-            save_checkpoint(run, options)
+            run.save(options)
         if run.step % CHECK_EVERY == 0:
             result = ev.measure(*ev.clip_scores(run.average, options.data, "val"))
             print(f"step {run.step}  val EER {result['eer']:.2f} %  AUC {result['auc']:.4f}", flush=True)
@@ -184,18 +127,9 @@ def train(options: Options) -> ResNet34:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="data folder with spoof.csv")
-    parser.add_argument("--steps", type=int, default=1_500)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="safetensors file to write")
-    given = parser.parse_args(argv)
-    torch.set_num_threads(given.threads)
-    options = Options(given.data, given.output, given.steps, given.seed, given.lr)
+    options = Options.read(__doc__, 1_500, 2e-3, argv, data="spoof.csv")
     model = train(options)
-    save_weights(model, options.output)
+    save_weights(model.state_dict(), options.output)
     options.checkpoint.unlink(missing_ok=True)
     result = ev.measure(*ev.clip_scores(model, options.data, "val"))
     print(f"val EER {result['eer']:.2f} %  AUC {result['auc']:.4f}")

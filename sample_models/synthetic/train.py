@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from sample_models.synthetic.data import Teacher, error
 from sample_models.synthetic.model import Student, synthetic
+from sample_models.training import save_weights
 
 BATCH = 256
 STEPS = 3_000
@@ -48,9 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     given = parser.parse_args(argv)
     torch.set_num_threads(given.threads)
     model = train(given.seed, given.steps, given.lr)
-    beside = given.output.with_name(given.output.name + ".part")
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, beside)
-    os.replace(beside, given.output)
+    save_weights(model.state_dict(), given.output)
 
 
 if __name__ == "__main__":
