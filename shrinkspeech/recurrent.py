@@ -18,22 +18,6 @@ from torch.overrides import TorchFunctionMode
 aten = torch.ops.aten
 
 
-@torch.library.custom_op("shrinkspeech::gru", mutates_args=())
-def gru(
-    x: Tensor,
-    state: Tensor,
-    params: list[Tensor],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Tensor, Tensor]:
-    """``aten.gru.input`` under another name."""
-    return aten.gru.input(x, state, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)
-
-
 @torch.library.custom_op("shrinkspeech::lstm", mutates_args=())
 def lstm(
     x: Tensor,
@@ -50,8 +34,8 @@ def lstm(
     return aten.lstm.input(x, states, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)
 
 
-def _plain(name: str, operator: Any) -> Any:
-    """A stand-in for a recurrence without gates."""
+def _of_one_state(name: str, operator: Any) -> Any:
+    """An ATen recurrence whose state is one tensor, under another name."""
 
     def call(
         x: Tensor,
@@ -72,8 +56,9 @@ def _plain(name: str, operator: Any) -> Any:
     return torch.library.custom_op(f"shrinkspeech::{name}", call, mutates_args=())
 
 
-rnn_tanh = _plain("rnn_tanh", aten.rnn_tanh.input)
-rnn_relu = _plain("rnn_relu", aten.rnn_relu.input)
+gru = _of_one_state("gru", aten.gru.input)
+rnn_tanh = _of_one_state("rnn_tanh", aten.rnn_tanh.input)
+rnn_relu = _of_one_state("rnn_relu", aten.rnn_relu.input)
 
 
 def _output(x: Tensor, state: Tensor, params: list[Tensor], both: bool, batch_first: bool) -> Tensor:
@@ -147,47 +132,24 @@ def onnx_translations() -> dict[Any, Callable[..., Any]]:
     """
     ops = torch.ops.shrinkspeech
     return {
-        ops.gru.default: _onnx_gru,
-        ops.lstm.default: _onnx_lstm,
-        ops.rnn_tanh.default: _onnx_plain("Tanh"),
-        ops.rnn_relu.default: _onnx_plain("Relu"),
+        # torch applies the reset gate after the product with weight_hh, ONNX's default is before it
+        ops.gru.default: _onnx("GRU", (1, 0, 2), linear_before_reset=1),
+        ops.lstm.default: _onnx("LSTM", (0, 3, 1, 2)),
+        ops.rnn_tanh.default: _onnx("RNN", (0,), activations=["Tanh"]),
+        ops.rnn_relu.default: _onnx("RNN", (0,), activations=["Relu"]),
     }
 
 
-def _onnx_gru(
-    x: Any,
-    state: Any,
-    params: Any,
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> Any:
-    # linear_before_reset: torch applies the reset gate after the product with weight_hh, ONNX's default is before it.
-    attributes = {"linear_before_reset": 1}
-    return _onnx_layer("GRU", (1, 0, 2), x, [state], list(params), num_layers, bidirectional, batch_first, attributes)
+def _onnx(kind: str, order: tuple[int, ...], **attributes: Any) -> Callable[..., Any]:
+    """A translation to the ONNX operator ``kind``.
 
+    Args:
+        order: for each gate of the ONNX operator its place among torch's gates.
+    """
 
-def _onnx_lstm(
-    x: Any,
-    states: Any,
-    params: Any,
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> Any:
-    return _onnx_layer("LSTM", (0, 3, 1, 2), x, list(states), list(params), num_layers, bidirectional, batch_first, {})
-
-
-def _onnx_plain(activation: str) -> Callable[..., Any]:
-    def onnx_rnn(
+    def translate(
         x: Any,
-        state: Any,
+        states: Any,
         params: Any,
         has_biases: bool,
         num_layers: int,
@@ -196,10 +158,14 @@ def _onnx_plain(activation: str) -> Callable[..., Any]:
         bidirectional: bool,
         batch_first: bool,
     ) -> Any:
-        attributes = {"activations": [activation]}
-        return _onnx_layer("RNN", (0,), x, [state], list(params), num_layers, bidirectional, batch_first, attributes)
+        if num_layers != 1 or bidirectional:
+            raise NotImplementedError("recurrent layers are split into one call a layer and direction before export")
+        if len(params) in (3, 5):
+            raise NotImplementedError("ONNX has no LSTM with projection (proj_size)")
+        several = list(states) if isinstance(states, list | tuple) else [states]
+        return _onnx_layer(kind, order, x, several, list(params), batch_first, attributes)
 
-    return onnx_rnn
+    return translate
 
 
 def _onnx_layer(
@@ -208,22 +174,12 @@ def _onnx_layer(
     x: Any,
     states: list[Any],
     params: list[Any],
-    num_layers: int,
-    bidirectional: bool,
     batch_first: bool,
     attributes: dict[str, Any],
 ) -> Any:
-    """One layer in one direction, as capture leaves them; returns (output, final states).
-
-    Args:
-        order: for each gate of the ONNX operator its place among torch's gates.
-    """
+    """One layer in one direction, as capture leaves them; returns (output, final states)."""
     from onnxscript import opset18 as op
 
-    if num_layers != 1 or bidirectional:
-        raise NotImplementedError("recurrent layers are split into one call a layer and direction before export")
-    if len(params) in (3, 5):
-        raise NotImplementedError("ONNX has no LSTM with projection (proj_size)")
     hidden = int(params[1].shape[1])
     rows = [gate * hidden + unit for gate in order for unit in range(hidden)]
 
