@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import shrinkspeech
+from shrinkspeech.rules.cells import masked_cell
 from shrinkspeech.rules.recurrent import masked_state
 from shrinkspeech.scoring import still, taylor
 from shrinkspeech.settings import Settings
@@ -80,10 +81,14 @@ def test_parameters_move_again_after_an_error() -> None:
     assert not model.bias.requires_grad
 
 
-def test_masked_recurrences_keep_the_type_of_their_weights() -> None:
+@pytest.mark.parametrize("layer", [True, False], ids=["layer", "cell"])
+def test_masked_recurrences_keep_the_type_of_their_weights(layer: bool) -> None:
     seen: list[Tensor] = []
-    call = masked_state(lambda x, state, weights, *rest: seen.extend(weights))
     weights = [torch.ones(6, 3, dtype=torch.bfloat16), torch.ones(6, 2, dtype=torch.bfloat16)]
-    call([torch.tensor([1.0, 0.25])], None, None, weights)
+    keeps, state = [torch.tensor([1.0, 0.25])], torch.zeros(1)
+    if layer:
+        masked_state(lambda x, state, weights, *rest: seen.extend(weights))(keeps, state, state, weights)
+    else:
+        masked_cell(lambda x, state, *weights: seen.extend(weights))(keeps, state, state, *weights)
     assert seen[1].dtype == torch.bfloat16
     assert seen[1][0].tolist() == [1.0, 0.25]
