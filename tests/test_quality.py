@@ -79,6 +79,20 @@ def test_details_are_means_over_the_seeds_that_have_them() -> None:
     assert lines[5:] == ["| original | 0.9871 | 13.50 |", "| ours | 0.9700 ± 0.0141 | 14.25 |"]
 
 
+def test_another_measure_takes_the_place_of_the_metric() -> None:
+    cells = showing.cells(
+        [
+            row("original", "100%", 0, 3.0, steps=0, rate=0.0, others="val_eer=8.9"),
+            row("ours", "25%", 0, 4.0, others="val_eer=9.5"),
+            row("ours", "25%", 1, 4.0, others="val_eer=10.5"),
+            row("group-lasso", "25%", 0, 4.0, others="auc=1"),
+        ]
+    )
+    lines = showing.table(showing.of(cells, "val_eer"), [MODEL], ["ours", "group-lasso"], ["25%"], "val").splitlines()
+    assert lines[1].startswith(f"**{MODEL}**: val (lower is better), original 8.90")
+    assert lines[5:] == ["| ours | **10.00 ± 0.71 (2)** |"]
+
+
 def test_pages_change_between_their_marks_alone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{showing.START}\nold\n{showing.END}\nafter\n")
