@@ -182,9 +182,9 @@ def _from_program(
 
 
 def _compact(module: nn.Module) -> None:
-    """A tensor that is a window into a larger memory gets its own (a Hann window is made with one sample more)."""
+    """A tensor that is a window into a larger memory (a Hann window is made with one sample more), or that repeats a smaller
+    one (``expand``), gets its own."""
     for name, tensor in module.state_dict(keep_vars=True).items():
-        if tensor.untyped_storage().nbytes() > tensor.numel() * tensor.element_size() and not isinstance(
-            tensor, nn.Parameter
-        ):
+        own = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+        if not own and not isinstance(tensor, nn.Parameter):
             set_attribute(module, name, tensor.clone())

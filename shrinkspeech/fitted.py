@@ -31,7 +31,8 @@ class Reached:
 class FitReport:
     """What a fit did. FLOP/s are per second of audio; ``seconds`` is the audio in one example, ``duration`` the fit's.
 
-    ``target_flops`` is None where the budget was of something else; ``loss`` is the mean over the last 50 steps.
+    ``target_flops`` is None where the budget was of something else; ``loss`` is the mean over the last 50 steps,
+    of the weights before they are averaged.
     """
 
     original_flops: float

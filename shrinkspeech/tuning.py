@@ -17,7 +17,7 @@ from shrinkspeech.training import Trainer, moments_of, to_device
 class RunningAverage:
     """Of the parameters and buffers of a module, with a time constant of ``span`` steps; in float32 or wider.
 
-    What does not change stays as it is to the bit, infinite entries of constants too; integers are the last ones.
+    What does not change stays as it is to the bit; of integers, and of tensors that hold infinite values, the last ones count.
 
     Attributes:
         values: by name; empty before the first update, which takes the module's own.
@@ -26,18 +26,33 @@ class RunningAverage:
     def __init__(self, span: float, values: Mapping[str, Tensor] | None = None) -> None:
         self.share = 1 - math.exp(-1 / span)
         self.values = dict(values or {})
+        self.moving = {name for name, value in self.values.items() if _can_move(value)}
 
     @torch.no_grad()
     def update(self, module: torch.nn.Module) -> None:
         """Move towards the present values."""
         for name, value in module.state_dict().items():
-            now = value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
-            old = self.values.get(name)
-            if old is None:
+            now = _wide(value)
+            if name not in self.values:
                 self.values[name] = now.clone()
+                if _can_move(now):
+                    self.moving.add(name)
+            elif name in self.moving:
+                self.values[name].lerp_(now, self.share)
             else:
-                moving = old.is_floating_point() or old.is_complex()
-                old.copy_(torch.where(old == now, old, old.lerp(now, self.share) if moving else now))
+                self.values[name].copy_(now)
+
+
+def _can_move(value: Tensor) -> bool:
+    """Whether an average of it means something: infinity minus infinity does not."""
+    return (value.is_floating_point() or value.is_complex()) and bool(value.isfinite().all())
+
+
+def _wide(value: Tensor) -> Tensor:
+    """In float32 (complex64) where it is narrower."""
+    if value.is_complex():
+        return value.to(torch.complex64) if value.element_size() < 8 else value
+    return value.float() if value.is_floating_point() and value.element_size() < 4 else value
 
 
 class TunedRun:

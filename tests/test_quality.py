@@ -76,7 +76,7 @@ def test_details_are_means_over_the_seeds_that_have_them() -> None:
     )
     lines = showing.details(cells, [MODEL], ["ours", "group-lasso"], "25%").splitlines()
     assert lines[3] == "| method | auc | eer -5 to 0 dB |"
-    assert lines[5:] == ["| original | 0.9871 | 13.50 |", "| ours | 0.9700 ± 0.0141 | 14.25 |"]
+    assert lines[5:] == ["| original | 0.9871 (1) | 13.50 (1) |", "| ours | 0.9700 ± 0.0141 (2) | 14.25 (1) |"]
 
 
 def test_another_measure_takes_the_place_of_the_metric() -> None:

@@ -118,6 +118,15 @@ def test_what_cannot_be_pruned_is_refused() -> None:
         METHODS["tp-uniform-l2"](Recurrent().eval(), recipe_of(10, 6), TARGET, 4, 1e-3, 0)
 
 
+def test_the_gist_of_a_long_message_is_its_last_line_and_its_bounds() -> None:
+    from benchmarks.quality.peers.fastnas import _gist
+
+    message = "Profiling\n\n│ flops        │ 17.61M       │ 21.09M       │ 24.96M       │ 1.42 │\n└───┘\nNOT all, see above!\n"
+    assert _gist(message) == "NOT all (from 17.61M to 24.96M FLOP/s)"
+    assert _gist("one\ntwo") == "two"
+    assert _gist("") == ""
+
+
 def test_reset_begins_as_torch_does() -> None:
     """Statistics of fresh weights are those of a fresh module of the same shape."""
     torch.manual_seed(0)

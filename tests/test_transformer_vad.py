@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sample_models.crnn_vad.evaluate import SNR_BANDS, flat, key, report
 from sample_models.transformer_vad.model import BANDS, HOP, LogMel, TransformerVAD, load, transformer_vad
 from shrinkspeech.capturing import capture
 from shrinkspeech.labelling import label
@@ -28,6 +29,18 @@ def test_weights_load_and_tell_silence_from_loud_noise() -> None:
         logits = model(1e-4 * torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0)))
     assert bool(torch.isfinite(logits).all())
     assert float(logits.mean()) < 0.0, "faint even noise is not speech"
+
+
+def test_measures_by_snr() -> None:
+    """A detector that is right above 5 dB alone."""
+    snr = torch.tensor([-3.0, 2.0, 7.0, 15.0])
+    labels = torch.tensor([[0.0, 1.0, 0.0, 1.0]]).repeat(4, 1)
+    logits = torch.where(snr[:, None] > 5, 2 * labels - 1, 1 - 2 * labels)
+    found = flat(report(lambda wave: logits, [(torch.zeros(4, 8), labels, snr)]))
+    names = [key(f"{low} to {high} dB") for low, high in SNR_BANDS]
+    assert [found[name] for name in names] == pytest.approx([100.0, 100.0, 0.0, 0.0])
+    assert found["eer"] == pytest.approx(50.0)
+    assert set(found) == {"eer", "auc", *names}
 
 
 def test_normalisation_makes_even_bands() -> None:

@@ -34,6 +34,19 @@ class Normed(nn.Module):
         return y.masked_fill(self.mask.isinf(), 0.0)
 
 
+class Scaled(nn.Sequential):
+    """Two layers and a buffer that stands six times on one number."""
+
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(4, 8), nn.Linear(8, 6))
+        self.register_buffer("scale", torch.full((1,), 0.5).expand(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self[1](self[0](x)) * self.scale
+
+
 def recipe(outputs: int = 6) -> Recipe:
     """Targets that the model does not have yet."""
 
@@ -52,10 +65,11 @@ def square(outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def tuned(captured: Captured, average: float, steps: int) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-    """The weights after each step, and those that remain."""
+    """The weights after each step of the last three quarters, and those that remain."""
     torch.manual_seed(0)
-    settings = Settings(average=average, gate_share=0.0)
+    settings = Settings(average=average, gate_share=0.25)
     trainer = Trainer(captured, recipe(), settings, steps, 1e-1, lambda progress: None)
+    trainer.step = trainer.gated_steps
     seen: list[dict[str, Tensor]] = []
 
     def look(run: TunedRun) -> None:
@@ -77,9 +91,10 @@ def test_the_last_weights_remain_without_an_average(captured: Captured) -> None:
 
 
 def test_weights_and_statistics_are_averaged_over_a_share_of_the_steps(captured: Captured) -> None:
-    steps, share = 20, 0.25
+    steps, share = 20, 0.4
     seen, final = tuned(captured, share, steps)
-    new = 1 - math.exp(-1 / (share * steps))
+    assert len(seen) == 15
+    new = 1 - math.exp(-1 / (share * len(seen)))
     for name in ("layer.weight", "layer.bias", "norm.running_mean", "norm.running_var"):
         wanted = seen[0][name]
         for state in seen[1:]:
@@ -96,6 +111,12 @@ def test_constants_stay_as_they_are(captured: Captured) -> None:
     assert all(torch.equal(final[name], before[name]) for name in constants)
 
 
+def test_a_buffer_that_repeats_one_value_has_its_own_memory() -> None:
+    captured = shrinkspeech.capture(Scaled().eval(), (torch.randn(4, 4),))
+    fitted = shrinkspeech.fit(captured, recipe(), "60%", steps=8)
+    assert fitted.captured.graph_module.get_buffer("scale").tolist() == [0.5] * 6
+
+
 def test_an_average_goes_on_from_its_values() -> None:
     torch.manual_seed(0)
     model = nn.Linear(3, 2)
@@ -109,6 +130,18 @@ def test_an_average_goes_on_from_its_values() -> None:
         halves.update(model)
     assert all(torch.equal(value, halves.values[name]) for name, value in whole.values.items())
     assert not torch.equal(whole.values["weight"], states[-1]["weight"])
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf support")
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.bfloat16, torch.complex32, torch.complex64, torch.bool])
+def test_every_type_of_tensor_can_be_held(dtype: torch.dtype) -> None:
+    holder, average = nn.Linear(1, 1), RunningAverage(2.0)
+    for value in (1.0, 0.5, 0.0):
+        holder.register_buffer("held", torch.full((2,), value).to(dtype))
+        average.update(holder)
+    kept = 1 - average.share
+    wanted = 0.0 if dtype == torch.bool else kept * (kept + 0.5 * average.share)
+    assert average.values["held"].to(torch.complex64).real.tolist() == pytest.approx([wanted] * 2)
 
 
 def test_small_changes_of_half_precision_are_not_lost() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from benchmarks.case_studies.making import Small
 from benchmarks.case_studies.rows import Fit
 from benchmarks.quality.cases import Case
+from sample_models.crnn_vad.evaluate import key
 
 MODELS = ("crnn_vad", "transformer_vad")
 BUDGETS = ("100%", "50%", "25%", "12.5%", "6.25%")
@@ -35,8 +36,3 @@ def test(model: str, small: Small) -> dict[str, str]:
     found = Case(model).recipe.test(small.module)
     row = {"eer": f"{found['eer']:.4f}", **{name: f"{found[key(name)]:.4f}" for name in RANGES}}
     return {**row, "bands": " ".join(map(str, small.kept.get(BANDS, ())))}
-
-
-def key(name: str) -> str:
-    """What the recipes call the EER of a range."""
-    return f"eer_{name.replace(' ', '_')}"

@@ -163,7 +163,7 @@ def details(found: Cells, models: Sequence[str], methods: Sequence[str], budget:
     """Markdown: what else was measured at one budget, mean ± deviation."""
     lines: list[str] = []
     for model in models:
-        shown = {m: others(found[model, m, budget]) for m in ("original", *methods) if (model, m, budget) in found}
+        shown = {m: others(found[model, m, budget]) for m in methods if (model, m, budget) in found}
         if whole := found.get((model, "original", "100%")):
             shown = {"original": others(whole), **shown}
         names = list(dict.fromkeys(name for measures in shown.values() for name in measures))
@@ -188,12 +188,12 @@ def others(cell: Cell) -> dict[str, list[float]]:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean ± deviation to four digits or two places."""
+    """Mean ± deviation (number of values), to four digits or two places."""
     if not values:
         return ""
     places = 4 if statistics.mean(values) < 1 else 2
     deviation = f" ± {statistics.stdev(values):.{places}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{places}f}{deviation}"
+    return f"{statistics.mean(values):.{places}f}{deviation} ({len(values)})"
 
 
 def refusals() -> str:

@@ -62,8 +62,12 @@ def report(model: Callable[[Tensor], Tensor], batches: Sequence[Measured]) -> di
 
 def flat(results: dict[str, dict[str, float]]) -> dict[str, float]:
     """'eer' and 'auc' of all mixtures, and the EER of each band as 'eer_-5_to_0_dB' and so on."""
-    bands = {f"eer_{name.replace(' ', '_')}": found["eer"] for name, found in results.items() if name != "all"}
-    return {**results["all"], **bands}
+    return {**results["all"], **{key(name): found["eer"] for name, found in results.items() if name != "all"}}
+
+
+def key(name: str) -> str:
+    """What `flat` calls the EER of a band."""
+    return f"eer_{name.replace(' ', '_')}"
 
 
 def format_report(results: dict[str, dict[str, float]]) -> str:

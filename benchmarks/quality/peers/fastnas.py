@@ -110,7 +110,7 @@ def _search(
 
 
 def _gist(message: str) -> str:
-    """The last line of a message, and the smallest subnet where a table of them is in it."""
+    """The last line of a message, and the smallest and largest subnet where a table of them is in it."""
     lines = [line for line in map(str.strip, message.splitlines()) if line]
     smallest = re.search(r"flops\W+([\d.]+\w?)\W+[\d.]+\w?\W+([\d.]+\w?)", message)
     bounds = f" (from {smallest[1]} to {smallest[2]} FLOP/s)" if smallest else ""
