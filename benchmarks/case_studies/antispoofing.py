@@ -24,7 +24,7 @@ STAGES = {
 a glob such as ``stages.[3-6].*`` would also name that trunk, whose weights the next stage reads."""
 QUESTION = "16%"
 BUDGETS = ("50%", "25%", QUESTION, "12.5%")
-SEEDS = (0, 1, 2)  # at QUESTION; 0 alone elsewhere
+SEEDS = (0, 1, 2, 3, 4)  # at QUESTION; 0 alone elsewhere
 ROUNDS = 1_000  # of each bootstrap
 
 Scores = tuple[np.ndarray, np.ndarray]
