@@ -39,7 +39,7 @@ class Settings:
     calibration: int = 8
     fold: bool = True
     score: str = "selection"
-    distil: float = 1.0
+    distil: float = 16.0
     warm_up: float = 0.15
     weight_decay: float = 0.01
     clip: float = 5.0

@@ -195,6 +195,14 @@ def test_help_is_fast_and_does_not_import_torch(arguments: list[str]) -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5  # CPU time: cores may be shared
 
 
+def test_defaults_are_those_of_the_library() -> None:
+    from shrinkspeech_cli.training import DISTIL
+
+    from shrinkspeech.settings import Settings
+
+    assert Settings().distil == DISTIL
+
+
 def test_the_installed_command(folder: Path) -> None:
     command = Path(sys.executable).with_name("shrinkspeech")
     result = subprocess.run([command, "inspect", "nowhere.pt2"], capture_output=True, text=True, check=False)

@@ -18,6 +18,7 @@ PLAIN = {"fold": False, "distil": 0.0, "average": 0.0}
 
 OURS: dict[str, Settings] = {
     "ours": Settings(),
+    "ours, distil 1": Settings(distil=1.0),
     "ours, no distil": Settings(distil=0.0),
     "ours, no average": Settings(average=0.0),
     "ours, w=1": Settings(window=1.0),

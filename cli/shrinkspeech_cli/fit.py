@@ -51,7 +51,7 @@ def fit(
     learning_rate: t.LearningRate = 2e-3,
     seed: t.Seed = 0,
     round_to: t.RoundTo = 1,
-    distil: t.Distil = 1.0,
+    distil: t.Distil = t.DISTIL,
     checkpoint: Annotated[
         Path | None,
         typer.Option(

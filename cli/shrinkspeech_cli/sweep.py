@@ -39,7 +39,7 @@ def sweep(
     learning_rate: t.LearningRate = 2e-3,
     seed: t.Seed = 0,
     round_to: t.RoundTo = 1,
-    distil: t.Distil = 1.0,
+    distil: t.Distil = t.DISTIL,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a DIR that is there already.")] = False,
     factory: o.Factory = None,
     weights: o.Weights = None,

@@ -52,6 +52,7 @@ Distil = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
+DISTIL = 16.0  # as in shrinkspeech.settings, which is slow to import
 
 
 @dataclass(frozen=True)
