@@ -17,8 +17,9 @@ import shrinkspeech
 from shrinkspeech.data.items import TRACK_RATE, Batch
 from shrinkspeech.errors import InputError
 from shrinkspeech.tasks.base import TaskOptions
+from shrinkspeech.tasks.enhance import extra_metrics
 from shrinkspeech.tasks.reading import stride
-from tests.audio_files import LENGTH, corpus, noises, table, write
+from tests.audio_files import LENGTH, RATE, corpus, noises, table, write
 from tests.task_cases import Net, lost, measured, net, of_labels, recipe
 
 # ------------------------------------------------------------------------------------------------------------ vad
@@ -207,6 +208,22 @@ def test_enhance_with_clean_files(tmp_path: Path) -> None:
     made = recipe("enhance", captured, table(tmp_path / "pairs.csv", rows))
     for batch in [next(iter(made.train_batches())), *made.source.val()]:  # type: ignore[union-attr]
         assert torch.allclose(batch.x, 2 * batch.target)
+
+
+def test_intelligibility_and_quality() -> None:
+    """STOI of 1 and the highest PESQ for speech itself; what they cannot judge is left out."""
+    pytest.importorskip("pystoi")
+    pytest.importorskip("pesq")
+    speech = torch.from_numpy(np.random.default_rng(0).standard_normal((3, RATE)) * np.hanning(RATE)).float()
+    found = extra_metrics(speech, speech, RATE)
+    torch.testing.assert_close(found["stoi"].float(), torch.ones(3), atol=1e-3, rtol=0)
+    assert found["pesq"].shape == (3,)
+    assert found["pesq"].min() > 4.2
+    assert extra_metrics(0.5 * speech + 0.1 * speech.roll(1, 0), speech, RATE)["pesq"].max() < found["pesq"].min()
+    speech[1] = 0
+    for name in ("stoi", "pesq"):
+        assert extra_metrics(speech, speech, RATE)[name].shape == (2,)
+        assert len(extra_metrics(speech[:, :1_000], speech[:, :1_000], RATE)[name]) == 0
 
 
 def test_distil(tmp_path: Path) -> None:

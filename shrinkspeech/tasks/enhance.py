@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -66,9 +68,10 @@ class Enhance(Task):
             after = si_sdr(output, clean)
             sums.setdefault("si_sdr", []).append(after)
             sums.setdefault("si_sdr_gain", []).append(after - si_sdr(noisy, clean))
-            for name, value in _optional(output, clean, self.intake.rate).items():
+            for name, value in extra_metrics(output, clean, self.intake.rate).items():
                 sums.setdefault(name, []).append(value)
-        return {name: float(torch.cat(values).mean()) for name, values in sums.items()}
+        joined = {name: torch.cat(values) for name, values in sums.items()}
+        return {name: float(values.mean()) for name, values in joined.items() if len(values)}
 
 
 def _is_wave(output: Tensor, size: int, length: int) -> bool:
@@ -77,16 +80,33 @@ def _is_wave(output: Tensor, size: int, length: int) -> bool:
     return fits and shape[0] == size and abs(shape[-1] - length) <= SLACK * length
 
 
-def _optional(output: Tensor, clean: Tensor, rate: int) -> dict[str, Tensor]:
-    """STOI, and PESQ (narrow-band at 8 kHz, wide-band at 16 kHz), of each example."""
+def extra_metrics(output: Tensor, clean: Tensor, rate: int) -> dict[str, Tensor]:
+    """STOI, and PESQ (narrow-band at 8 kHz, wide-band at 16 kHz), of the examples ``[B, S]`` that they can judge."""
     found = {}
     if find_spec("pystoi") is not None:
         from torchmetrics.functional.audio.stoi import short_time_objective_intelligibility
 
-        found["stoi"] = short_time_objective_intelligibility(output, clean, rate).reshape(-1)
+        found["stoi"] = _judged(lambda x, y: short_time_objective_intelligibility(x, y, rate), output, clean)
     if find_spec("pesq") is not None and rate in (8_000, 16_000):
+        from pesq import PesqError
         from torchmetrics.functional.audio.pesq import perceptual_evaluation_speech_quality
 
         mode = "wb" if rate == 16_000 else "nb"
-        found["pesq"] = perceptual_evaluation_speech_quality(output, clean, rate, mode).reshape(-1)
+        found["pesq"] = _judged(
+            lambda x, y: perceptual_evaluation_speech_quality(x, y, rate, mode), output, clean, PesqError
+        )
     return found
+
+
+def _judged(
+    measure: Callable[[Tensor, Tensor], Tensor], output: Tensor, clean: Tensor, *refused: type[Exception]
+) -> Tensor:
+    """Of each example, but for those that are silent, or refused or warned about because they are too short."""
+    values = []
+    for x, y in zip(output, clean, strict=True):
+        if not (x.any() and y.any()):
+            continue
+        with suppress(RuntimeWarning, *refused), warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            values.append(measure(x, y).reshape(()))
+    return torch.stack(values) if values else torch.empty(0)
