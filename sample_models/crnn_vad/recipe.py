@@ -5,7 +5,6 @@ The data folder comes from the environment variable SHRINKSPEECH_DATA.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -19,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the folder that 
 from sample_models.crnn_vad import evaluate as ev
 from sample_models.crnn_vad.data import Batch, Measured, Mixtures
 from sample_models.crnn_vad.train import loss_of
+from sample_models.data_folder import data_folder
 
 METRIC, BETTER = "eer", "lower"  # of test(), in %
 SECONDS = 1.0  # of audio in one item of the example
@@ -30,12 +30,7 @@ TRAIN_SEED = 1
 
 def data_dir() -> Path:
     """The data folder, or a clear error."""
-    folder = os.environ.get("SHRINKSPEECH_DATA")
-    if not folder:
-        raise RuntimeError("set SHRINKSPEECH_DATA to the data folder (it holds speech.csv and noise.csv)")
-    if not (Path(folder) / "speech.csv").is_file():
-        raise RuntimeError(f"SHRINKSPEECH_DATA={folder}: there is no speech.csv in it")
-    return Path(folder)
+    return data_folder("speech.csv", "noise.csv")
 
 
 @cache

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 from torch import Tensor
 
+from sample_models.data_folder import data_folder
 from sample_models.dscnn_kws import evaluate as ev
 from sample_models.dscnn_kws.data import Batch, Keywords, batches_of, pool
 from sample_models.dscnn_kws.sample import Spotter
@@ -21,12 +21,7 @@ POOL = 2_560  # items that are prepared once for each seed: drawing them costs m
 
 def data_dir() -> Path:
     """The data folder, or a clear error."""
-    folder = os.environ.get("SHRINKSPEECH_DATA")
-    if not folder:
-        raise RuntimeError("set SHRINKSPEECH_DATA to the data folder (it holds speech.csv and noise.csv)")
-    if not (Path(folder) / "speech.csv").is_file():
-        raise RuntimeError(f"SHRINKSPEECH_DATA={folder}: there is no speech.csv in it")
-    return Path(folder)
+    return data_folder("speech.csv", "noise.csv")
 
 
 @cache

@@ -5,7 +5,6 @@ The data folder comes from the environment variable SHRINKSPEECH_DATA.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -16,6 +15,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the folder that holds sample_models
 
+from sample_models.data_folder import data_folder
 from sample_models.gru_enhance import evaluate as ev
 from sample_models.gru_enhance.data import Batch, Mixtures
 from sample_models.gru_enhance.train import loss_of
@@ -32,12 +32,7 @@ TRAIN_SEED = 1
 
 def data_dir() -> Path:
     """The data folder, or a clear error."""
-    folder = os.environ.get("SHRINKSPEECH_DATA")
-    if not folder:
-        raise RuntimeError("set SHRINKSPEECH_DATA to the data folder (it holds speech.csv and noise.csv)")
-    if not (Path(folder) / "speech.csv").is_file():
-        raise RuntimeError(f"SHRINKSPEECH_DATA={folder}: there is no speech.csv in it")
-    return Path(folder)
+    return data_folder("speech.csv", "noise.csv")
 
 
 @cache

@@ -5,7 +5,6 @@ The data folder comes from the environment variable SHRINKSPEECH_DATA.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -17,6 +16,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the folder that holds sample_models
 
+from sample_models.data_folder import data_folder
 from sample_models.resnet34_antispoof import evaluate as ev
 from sample_models.resnet34_antispoof.augment import Channel, mask
 from sample_models.resnet34_antispoof.data import FRAMES
@@ -39,12 +39,7 @@ Batch = tuple[Tensor, Tensor]
 
 def data_dir() -> Path:
     """The data folder, or a clear error."""
-    folder = os.environ.get("SHRINKSPEECH_DATA")
-    if not folder:
-        raise RuntimeError("set SHRINKSPEECH_DATA to the data folder (it holds spoof.csv)")
-    if not (Path(folder) / "spoof.csv").is_file():
-        raise RuntimeError(f"SHRINKSPEECH_DATA={folder}: there is no spoof.csv in it")
-    return Path(folder)
+    return data_folder("spoof.csv")
 
 
 @cache
