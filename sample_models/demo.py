@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -20,6 +21,8 @@ MODEL = [
     str(HERE / "synth_recipe.py"),
 ]
 RUN = Path("runs") / "demo"
+THREADS = {"OMP_NUM_THREADS": "1"}
+"""Unless the environment says otherwise: a second thread gains nothing here, and is waited for on a busy machine."""
 
 COMMANDS = (
     ["inspect", *MODEL],
@@ -35,7 +38,7 @@ def main() -> None:
     tool = Path(sys.executable).with_name("shrinkspeech")
     for command in COMMANDS:
         print("\n$", shlex.join(["shrinkspeech", *command]), flush=True)
-        result = subprocess.run([str(tool), *command], check=False)
+        result = subprocess.run([str(tool), *command], check=False, env=THREADS | os.environ)
         if result.returncode:
             raise SystemExit(result.returncode)
     print(f"\nThe demo took {time.perf_counter() - started:.0f} s. The small model: {RUN / 'model.onnx'}")
