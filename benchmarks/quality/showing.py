@@ -211,32 +211,45 @@ def refusals() -> str:
 
 
 def plot(path: Path, found: Cells, models: Sequence[str], methods: Sequence[str], budgets: Sequence[str]) -> None:
-    """Metric against the share of FLOP/s, one panel for each model, bars of one deviation."""
+    """Metric against the share of FLOP/s of ours and the peers, one panel for each model, bars of one deviation."""
+    from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     shown = [model for model in models if (model, "original", "100%") in found]
-    figure = Figure(figsize=(4.2 * max(len(shown), 1), 4.2), layout="constrained")
+    drawn = {"ours": "black"} | dict(zip(filter(is_peer, methods), colormaps["tab20"].colors, strict=False))
+    columns = min(3, max(len(shown), 1))
+    lines = -(-max(len(shown), 1) // columns)
+    figure = Figure(figsize=(4.2 * columns + 2, 3.6 * lines), layout="constrained")
     FigureCanvasAgg(figure)
-    for panel, model in zip(figure.subplots(1, max(len(shown), 1), squeeze=False)[0], shown, strict=False):
-        panel.axhline(found[model, "original", "100%"].mean, color="grey", linestyle=":", label="original")
-        for method in methods:
+    handles = {}
+    for panel, model in zip(figure.subplots(lines, columns, squeeze=False).flat, shown, strict=False):
+        level = panel.axhline(found[model, "original", "100%"].mean, color="grey", linestyle=":")
+        handles.setdefault("original", level)
+        for method, colour in drawn.items():
             points = [cell for budget in budgets if (cell := found.get((model, method, budget)))]
             if points:
-                panel.errorbar(
+                handles[method] = panel.errorbar(
                     [100 * statistics.mean(cell.shares) for cell in points],
                     [cell.mean for cell in points],
                     [cell.deviation for cell in points],
                     marker="o",
+                    markersize=5 if method == "ours" else 3,
                     capsize=2,
                     linewidth=2.5 if method == "ours" else 1,
-                    label=method,
+                    color=colour,
+                    zorder=3 if method == "ours" else 2,
                 )
         panel.set(xscale="log", xlabel="FLOP/s, % of the original", ylabel=Case(model).recipe.METRIC, title=model)
+        if Case(model).lower:
+            panel.set_yscale("log")
+            panel.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+            panel.yaxis.set_major_formatter("{x:g}")
         panel.set_xticks([float(budget.rstrip("%")) for budget in budgets], budgets)
         panel.minorticks_off()
         panel.grid(alpha=0.3)
-        panel.legend(fontsize="x-small")
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize="small")
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 
