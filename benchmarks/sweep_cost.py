@@ -20,7 +20,7 @@ import torch
 
 import shrinkspeech
 from benchmarks.quality.cases import NAMES, Case
-from benchmarks.quality.showing import Cell
+from benchmarks.quality.cells import Cell
 from shrinkspeech.fitted import Fitted
 
 BUDGETS = ("50%", "25%", "12.5%", "6.25%")
@@ -38,14 +38,14 @@ def together(case: Case, captured: Any, seed: int, steps: int, options: dict[str
     return shrinkspeech.sweep(captured, case.seeded(seed), BUDGETS, seed=seed, steps=steps, **options)
 
 
-def measure(case: Case, seeds: Sequence[int]) -> dict[str, list[list[float]]]:
+def measure(case: Case, seeds: Sequence[int], steps: int) -> dict[str, list[list[float]]]:
     """For each way of doing it and each seed: time in s, then the metric at each budget."""
     recipe, captured = case.recipe, case.captured()
     options = {"seconds": recipe.SECONDS, "learning_rate": recipe.RATE, "evaluate": False}
     ways = {
-        f"separate fits of {recipe.STEPS} steps": (separate, recipe.STEPS),
-        f"sweep, {recipe.STEPS} steps for each budget": (together, recipe.STEPS),
-        f"sweep, {recipe.STEPS // 2} steps for each budget": (together, recipe.STEPS // 2),
+        f"separate fits of {steps} steps": (separate, steps),
+        f"sweep, {steps} steps for each budget": (together, steps),
+        f"sweep, {steps // 2} steps for each budget": (together, steps // 2),
     }
     found: dict[str, list[list[float]]] = defaultdict(list)
     next(iter(case.seeded(seeds[0]).train_batches()))  # what a recipe prepares once is no part of any way
@@ -68,13 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", help="folder with speech.csv, noise.csv and spoof.csv (or set SHRINKSPEECH_DATA)")
     parser.add_argument("--models", nargs="+", default=["tcresnet_kws", "dscnn_kws"], choices=NAMES)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=300, help="optimiser steps of a separate fit")
     options = parser.parse_args(arguments)
     if options.data:
         os.environ["SHRINKSPEECH_DATA"] = options.data
     torch.set_num_threads(1)
     lines = ["| model | | time | " + " | ".join(BUDGETS) + " |", "|---" * (len(BUDGETS) + 3) + "|"]
     for model in options.models:
-        found = measure(Case(model), options.seeds)
+        found = measure(Case(model), options.seeds, options.steps)
         first = statistics.mean(row[0] for row in next(iter(found.values())))
         for name, rows in found.items():
             ratio = statistics.mean(row[0] for row in rows) / first

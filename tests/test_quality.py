@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.quality import rows, showing
 from benchmarks.quality.cases import NAMES, Case
+from benchmarks.quality.cells import LONG, Cells, cells
 from benchmarks.quality.methods import names, shrink
 from benchmarks.quality.rows import Run
 
@@ -21,8 +22,8 @@ def row(method: str, budget: str, seed: int, value: float, **more: object) -> di
     return {name: str(({**whole, **fixed, **more}).get(name, "")) for name in rows.FIELDS}
 
 
-def found() -> showing.Cells:
-    return showing.cells(
+def found() -> Cells:
+    return cells(
         [
             row("original", "100%", 0, 3.0, steps=0, rate=0.0),
             *(row("ours", "25%", seed, value) for seed, value in enumerate((4.0, 4.2, 4.4))),
@@ -53,6 +54,18 @@ def test_cells_hold_runs_of_the_recipe_alone() -> None:
     assert str(found()[MODEL, "ours", "50%"]) == "3.90 (1)"
 
 
+def test_cells_of_other_lengths() -> None:
+    runs = [row("ours", "25%", seed, 5.0, steps=7) for seed in (0, 1)]
+    runs += [row("ours", "25%", 0, 9.0), row("ours", "25%", 0, 3.0, steps=7 + Case(MODEL).recipe.TRAINED)]
+    short = cells(runs, {MODEL: 7})
+    assert short.keys() == {(MODEL, "ours", "25%"), (MODEL, LONG, "25%")}
+    assert short[MODEL, "ours", "25%"].values == (5.0, 5.0)
+    assert short[MODEL, LONG, "25%"].values == (3.0,)
+    assert cells(runs, {}) == {}
+    short = cells([*runs, row("original", "100%", 0, 3.0, steps=0, rate=0.0)], {MODEL: 7})
+    assert ", 7 steps" in showing.table(short, [MODEL], ["ours", LONG], ["25%"])
+
+
 def test_tables_name_the_best() -> None:
     text = showing.table(found(), [MODEL], ["ours", "tp-uniform-l2", "group-lasso"], ["50%", "25%"])
     assert "| ours | 3.90 (1) | **4.20 ± 0.20 (3)** |" in text
@@ -67,20 +80,20 @@ def test_verdict_counts_what_is_clear() -> None:
 
 
 def test_details_are_means_over_the_seeds_that_have_them() -> None:
-    cells = showing.cells(
+    these = cells(
         [
             row("original", "100%", 0, 3.0, steps=0, rate=0.0, others="auc=0.9871 eer_-5_to_0_dB=13.5"),
             row("ours", "25%", 0, 4.0, others="auc=0.98"),
             row("ours", "25%", 1, 4.0, others="auc=0.96 eer_-5_to_0_dB=14.25"),
         ]
     )
-    lines = showing.details(cells, [MODEL], ["ours", "group-lasso"], "25%").splitlines()
+    lines = showing.details(these, [MODEL], ["ours", "group-lasso"], "25%").splitlines()
     assert lines[3] == "| method | auc | eer -5 to 0 dB |"
     assert lines[5:] == ["| original | 0.9871 (1) | 13.50 (1) |", "| ours | 0.9700 ± 0.0141 (2) | 14.25 (1) |"]
 
 
 def test_another_measure_takes_the_place_of_the_metric() -> None:
-    cells = showing.cells(
+    these = cells(
         [
             row("original", "100%", 0, 3.0, steps=0, rate=0.0, others="val_eer=8.9"),
             row("ours", "25%", 0, 4.0, others="val_eer=9.5"),
@@ -88,7 +101,7 @@ def test_another_measure_takes_the_place_of_the_metric() -> None:
             row("group-lasso", "25%", 0, 4.0, others="auc=1"),
         ]
     )
-    lines = showing.table(showing.of(cells, "val_eer"), [MODEL], ["ours", "group-lasso"], ["25%"], "val").splitlines()
+    lines = showing.table(showing.of(these, "val_eer"), [MODEL], ["ours", "group-lasso"], ["25%"], "val").splitlines()
     assert lines[1].startswith(f"**{MODEL}**: val (lower is better), original 8.90")
     assert lines[5:] == ["| ours | **10.00 ± 0.71 (2)** |"]
 

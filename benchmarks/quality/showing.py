@@ -6,11 +6,13 @@ import argparse
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.quality import rows, speed
 from benchmarks.quality.cases import NAMES, SAMPLES, Case
+from benchmarks.quality.cells import LONG, Cell, Cells, cells
 from shrinkspeech.budget import human
 from shrinkspeech.files import replacing
 
@@ -18,58 +20,11 @@ START, END = "<!-- results -->", "<!-- end -->"
 ROOT = Path(__file__).parents[2]
 PAGE, FRONT = ROOT / "docs" / "quality.md", ROOT / "README.md"
 
-
-@dataclass(frozen=True)
-class Cell:
-    """All seeds of one model, method and budget."""
-
-    values: tuple[float, ...]
-    shares: tuple[float, ...]
-    rows: tuple[dict[str, str], ...]
-
-    @property
-    def mean(self) -> float:
-        return statistics.mean(self.values)
-
-    @property
-    def deviation(self) -> float:
-        return statistics.stdev(self.values) if len(self.values) > 1 else float("nan")
-
-    def __str__(self) -> str:
-        if len(self.values) == 1:
-            return f"{self.mean:.2f} (1)"
-        return f"{self.mean:.2f} ± {self.deviation:.2f} ({len(self.values)})"
-
-
-LONG = "ours, as long as scratch"
 IN_PARTS = ("crnn_vad", "transformer_vad")
 """Models whose test split is measured in parts too."""
 
-Cells = dict[tuple[str, str, str], Cell]
-
-
-def cells(found: Sequence[dict[str, str]]) -> Cells:
-    """Rows by model, method and budget; one number of steps and one rate for each model: the ones of its recipe.
-
-    Fits of ours with as many steps as training from scratch gets are a method of their own.
-    """
-    groups: dict[tuple[str, str, str], dict[str, dict[str, str]]] = defaultdict(dict)
-    for row in found:
-        recipe = Case(row["model"]).recipe
-        own, method = (str(recipe.STEPS), str(recipe.RATE)), row["method"]
-        long = (str(recipe.STEPS + recipe.TRAINED), str(recipe.RATE))
-        if method == "ours" and (row["steps"], row["rate"]) == long:
-            groups[row["model"], LONG, row["budget"]][row["seed"]] = row
-        elif method == "original" or (row["steps"], row["rate"]) == own:
-            groups[row["model"], method, row["budget"]][row["seed"]] = row
-    return {
-        key: Cell(
-            tuple(float(row["value"]) for row in seeds.values()),
-            tuple(float(row["share"]) for row in seeds.values()),
-            tuple(seeds.values()),
-        )
-        for key, seeds in groups.items()
-    }
+SHORT = {"dscnn_kws": 300, "tcresnet_kws": 300}
+"""Fits of fewer steps, which have a table of their own."""
 
 
 def of(found: Cells, measure: str) -> Cells:
@@ -93,9 +48,11 @@ def table(
         if original is None:
             continue
         better = "lower" if case.lower else "higher"
+        fits = [cell for (name, method, _), cell in found.items() if name == model and method not in ("original", LONG)]
+        steps = " or ".join(sorted({cell.rows[0]["steps"] for cell in fits}))
         lines += [
             f"\n**{model}**: {measure or case.recipe.METRIC} ({better} is better), original {original.mean:.2f}, "
-            f"{human(float(original.rows[0]['flops']))} FLOP/s, {case.recipe.STEPS} steps\n",
+            f"{human(float(original.rows[0]['flops']))} FLOP/s, {steps} steps\n",
             "| method | " + " | ".join(budgets) + " |",
             "|---" * (len(budgets) + 1) + "|",
         ]
@@ -218,12 +175,14 @@ def plot(path: Path, found: Cells, models: Sequence[str], methods: Sequence[str]
     from matplotlib.ticker import MaxNLocator
 
     shown = [model for model in models if (model, "original", "100%") in found]
-    drawn = {"ours": "black"} | dict(zip(filter(is_peer, methods), colormaps["tab20"].colors, strict=False))
+    drawn: dict[str, Any] = {"ours": "black"} | dict(
+        zip(filter(is_peer, methods), colormaps["tab20"](range(20)), strict=False)
+    )
     columns = min(3, max(len(shown), 1))
     lines = -(-max(len(shown), 1) // columns)
     figure = Figure(figsize=(4.2 * columns + 2, 3.6 * lines), layout="constrained")
     FigureCanvasAgg(figure)
-    handles = {}
+    handles: dict[str, Any] = {}
     for panel, model in zip(figure.subplots(lines, columns, squeeze=False).flat, shown, strict=False):
         level = panel.axhline(found[model, "original", "100%"].mean, color="grey", linestyle=":")
         handles.setdefault("original", level)
@@ -303,6 +262,17 @@ def show(options: argparse.Namespace) -> None:
         judged = verdict(found, NAMES, options.budgets)
         more = details(found, IN_PARTS, methods, "12.5%")
         val = table(of(found, "val_eer"), NAMES, methods, options.budgets, "EER on the val split")
-        parts = [tables, judged, f"Not to be had:\n\n{refusals()}", "### More measures", val, more]
+        few = cells(rows.read(), SHORT)
+        short = [table(few, list(SHORT), methods, options.budgets), verdict(few, list(SHORT), options.budgets)]
+        parts = [
+            tables,
+            judged,
+            f"Not to be had:\n\n{refusals()}",
+            "### Short fits",
+            *short,
+            "### More measures",
+            val,
+            more,
+        ]
         write_between(PAGE, "\n\n".join(parts))
         write_between(FRONT, summary(found, NAMES, options.budgets[1:3]))

@@ -15,6 +15,7 @@ import onnx_ir
 import shrinkspeech
 from benchmarks.quality import rows
 from benchmarks.quality.cases import Case
+from benchmarks.quality.cells import cells
 from shrinkspeech.captured import Captured
 from shrinkspeech.files import replacing
 from shrinkspeech.latency import in_turns, session_of, single
@@ -28,14 +29,17 @@ def measure(models: Sequence[str], budgets: Sequence[str], path: Path = FILE) ->
     """Write bytes and real-time factor (median; one item, one thread) of each budget; rows of other models stay."""
     others = [list(row.values()) for row in rows.read(path) if row["model"] not in models]
     table = [["model", "budget", "onnx_bytes", "rtf"], *others]
+    found = cells(rows.read())
     for model in models:
         captured = Case(model).captured()
         groups = shrinkspeech.label(captured)
         small = {"100%": captured}
-        for row in rows.read():
-            if (row["model"], row["method"], row["seed"]) == (model, "ours", "0") and row["budget"] in budgets:
-                widths = {name: int(width) for name, width in (pair.rsplit("=", 1) for pair in row["widths"].split())}
-                small[row["budget"]] = shrinkspeech.slice(captured, groups, widths)
+        for budget in budgets:
+            for row in found[model, "ours", budget].rows if (model, "ours", budget) in found else ():
+                if row["seed"] == "0":
+                    pairs = (pair.rsplit("=", 1) for pair in row["widths"].split())
+                    widths = {name: int(width) for name, width in pairs}
+                    small[budget] = shrinkspeech.slice(captured, groups, widths)
         times = in_turns([session_of(one) for one in small.values()], single(captured), REPEATS)
         for (budget, one), measured in zip(small.items(), times, strict=True):
             factor = statistics.median(measured) / Case(model).recipe.SECONDS

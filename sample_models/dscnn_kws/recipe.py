@@ -16,7 +16,7 @@ from sample_models.dscnn_kws.sample import SPOTTER
 METRIC, BETTER = "error", "lower"
 SECONDS = SPOTTER.seconds  # of audio in one item
 TRAINED = 2_000  # steps of the original
-STEPS, RATE = 300, 8e-3
+STEPS, RATE = 1_200, 8e-3
 
 _protocol = Protocol(SPOTTER)
 train_batches = _protocol.train_batches

@@ -16,7 +16,7 @@ from sample_models.tcresnet_kws.sample import SPOTTER
 METRIC, BETTER = "error", "lower"
 SECONDS = SPOTTER.seconds  # of audio in one item
 TRAINED = 2_500  # steps of the original
-STEPS, RATE = 300, 5e-3
+STEPS, RATE = 1_200, 5e-3
 
 _protocol = Protocol(SPOTTER)
 train_batches = _protocol.train_batches
