@@ -183,7 +183,10 @@ def plot(path: Path, found: Cells, models: Sequence[str], methods: Sequence[str]
     figure = Figure(figsize=(4.2 * columns + 2, 3.6 * lines), layout="constrained")
     FigureCanvasAgg(figure)
     handles: dict[str, Any] = {}
-    for panel, model in zip(figure.subplots(lines, columns, squeeze=False).flat, shown, strict=False):
+    panels = figure.subplots(lines, columns, squeeze=False).flatten().tolist()
+    for panel in panels[len(shown) :]:
+        panel.remove()
+    for panel, model in zip(panels, shown, strict=False):
         level = panel.axhline(found[model, "original", "100%"].mean, color="grey", linestyle=":")
         handles.setdefault("original", level)
         for method, colour in drawn.items():

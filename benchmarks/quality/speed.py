@@ -35,7 +35,8 @@ def measure(models: Sequence[str], budgets: Sequence[str], path: Path = FILE) ->
         groups = shrinkspeech.label(captured)
         small = {"100%": captured}
         for budget in budgets:
-            for row in found[model, "ours", budget].rows if (model, "ours", budget) in found else ():
+            cell = found.get((model, "ours", budget))
+            for row in cell.rows if cell else ():
                 if row["seed"] == "0":
                     pairs = (pair.rsplit("=", 1) for pair in row["widths"].split())
                     widths = {name: int(width) for name, width in pairs}
