@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.quality import rows, showing
+from benchmarks.quality import rows, showing, speed
 from benchmarks.quality.cases import NAMES, Case
 from benchmarks.quality.cells import LONG, Cells, cells
 from benchmarks.quality.methods import names, shrink
@@ -120,6 +120,30 @@ def test_every_page_has_its_marks() -> None:
     for page in (showing.PAGE, showing.FRONT, *(showing.SAMPLES / name / "README.md" for name in NAMES)):
         text = page.read_text()
         assert text.index(showing.START) < text.index(showing.END), page
+
+
+def test_sizes_are_those_of_the_recipes_own_fits() -> None:
+    fits = cells(
+        [
+            row("ours", "25%", 1, 4.0, widths="a=9 b#0=9"),
+            row("ours", "25%", 0, 4.0, widths="a=1 b#0=2"),
+            row("ours", "25%", 0, 4.0, widths="a=8 b#0=8", steps=7),
+            row("ours", "50%", 1, 4.0, widths="a=9 b#0=9"),
+        ]
+    )
+    assert speed.fitted_widths(fits, MODEL, ["50%", "25%", "12.5%"]) == {"25%": {"a": 1, "b#0": 2}}
+
+
+def test_the_figure_shows_ours_and_peers_alone() -> None:
+    methods = ["ours", "ours, no gates", "tp-uniform-l2"]
+    drawn = showing.figure(found() | cells([row("ours, no gates", "25%", 0, 5.0)]), [MODEL], methods, ["50%", "25%"])
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["original", "ours", "tp-uniform-l2"]
+    (panel,) = drawn.axes
+    assert panel.get_title() == MODEL
+    ours, peer = (bars.lines[0] for bars in panel.containers)
+    assert list(ours.get_xdata()) == pytest.approx([50.0, 25.0])
+    assert list(ours.get_ydata()) == pytest.approx([3.9, 4.2])
+    assert list(peer.get_ydata()) == pytest.approx([3.5, 6.1])
 
 
 def test_plot(tmp_path: Path) -> None:

@@ -8,13 +8,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.quality import rows, speed
 from benchmarks.quality.cases import NAMES, SAMPLES, Case
 from benchmarks.quality.cells import LONG, Cell, Cells, cells
 from shrinkspeech.budget import human
 from shrinkspeech.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 START, END = "<!-- results -->", "<!-- end -->"
 ROOT = Path(__file__).parents[2]
@@ -168,6 +171,12 @@ def refusals() -> str:
 
 
 def plot(path: Path, found: Cells, models: Sequence[str], methods: Sequence[str], budgets: Sequence[str]) -> None:
+    """Write the figure as PNG."""
+    with replacing(path) as temporary:
+        figure(found, models, methods, budgets).savefig(temporary, format="png", dpi=110)
+
+
+def figure(found: Cells, models: Sequence[str], methods: Sequence[str], budgets: Sequence[str]) -> Figure:
     """Metric against the share of FLOP/s of ours and the peers, one panel for each model, bars of one deviation."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -180,10 +189,10 @@ def plot(path: Path, found: Cells, models: Sequence[str], methods: Sequence[str]
     )
     columns = min(3, max(len(shown), 1))
     lines = -(-max(len(shown), 1) // columns)
-    figure = Figure(figsize=(4.2 * columns + 2, 3.6 * lines), layout="constrained")
-    FigureCanvasAgg(figure)
+    whole = Figure(figsize=(4.2 * columns + 2, 3.6 * lines), layout="constrained")
+    FigureCanvasAgg(whole)
     handles: dict[str, Any] = {}
-    panels = figure.subplots(lines, columns, squeeze=False).flatten().tolist()
+    panels = whole.subplots(lines, columns, squeeze=False).flatten().tolist()
     for panel in panels[len(shown) :]:
         panel.remove()
     for panel, model in zip(panels, shown, strict=False):
@@ -211,9 +220,8 @@ def plot(path: Path, found: Cells, models: Sequence[str], methods: Sequence[str]
         panel.set_xticks([float(budget.rstrip("%")) for budget in budgets], budgets)
         panel.minorticks_off()
         panel.grid(alpha=0.3)
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize="small")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    whole.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize="small")
+    return whole
 
 
 def readme_table(found: Cells, model: str, budgets: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ import onnx_ir
 import shrinkspeech
 from benchmarks.quality import rows
 from benchmarks.quality.cases import Case
-from benchmarks.quality.cells import cells
+from benchmarks.quality.cells import Cells, cells
 from shrinkspeech.captured import Captured
 from shrinkspeech.files import replacing
 from shrinkspeech.latency import in_turns, session_of, single
@@ -34,19 +34,25 @@ def measure(models: Sequence[str], budgets: Sequence[str], path: Path = FILE) ->
         captured = Case(model).captured()
         groups = shrinkspeech.label(captured)
         small = {"100%": captured}
-        for budget in budgets:
-            cell = found.get((model, "ours", budget))
-            for row in cell.rows if cell else ():
-                if row["seed"] == "0":
-                    pairs = (pair.rsplit("=", 1) for pair in row["widths"].split())
-                    widths = {name: int(width) for name, width in pairs}
-                    small[budget] = shrinkspeech.slice(captured, groups, widths)
+        for budget, widths in fitted_widths(found, model, budgets).items():
+            small[budget] = shrinkspeech.slice(captured, groups, widths)
         times = in_turns([session_of(one) for one in small.values()], single(captured), REPEATS)
         for (budget, one), measured in zip(small.items(), times, strict=True):
             factor = statistics.median(measured) / Case(model).recipe.SECONDS
             table.append([model, budget, str(size_of(one)), f"{factor:.6f}"])
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(table)
+
+
+def fitted_widths(found: Cells, model: str, budgets: Sequence[str]) -> dict[str, dict[str, int]]:
+    """The widths that the fit of seed 0 found, by budget; budgets without such a fit are left out."""
+    fits = {budget: found[model, "ours", budget].rows for budget in budgets if (model, "ours", budget) in found}
+    return {
+        budget: {name: int(width) for name, width in (pair.rsplit("=", 1) for pair in row["widths"].split())}
+        for budget, seeds in fits.items()
+        for row in seeds
+        if row["seed"] == "0"
+    }
 
 
 def size_of(captured: Captured) -> int:
