@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from shrinkspeech.captured import Captured
     from shrinkspeech.capturing import capture
-    from shrinkspeech.cost import flops
+    from shrinkspeech.counting import flops
     from shrinkspeech.export import ExportReport, export_onnx
     from shrinkspeech.fitted import Fitted
     from shrinkspeech.fitting import fit
@@ -39,7 +39,7 @@ _HOME = {
     "capture": "capturing",
     "export_onnx": "export",
     "fit": "fitting",
-    "flops": "cost",
+    "flops": "counting",
     "gate": "gating",
     "label": "labelling",
     "load": "loading",

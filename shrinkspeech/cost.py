@@ -158,18 +158,3 @@ class DifferentiableCost:
         index, factors = self.index.to(widths.device), self.factors.to(widths.device)
         extended = torch.cat([widths.double(), widths.new_ones(1, dtype=torch.float64)])
         return extended[index].prod(dim=1) @ factors
-
-
-def flops(
-    captured: Captured, groups: Groups | None = None, widths: Mapping[str, float] | None = None, seconds: float = 1.0
-) -> float:
-    """FLOP/s (2 × multiply-accumulates) of the contractions of a model.
-
-    Args:
-        groups: the labelled graph; labelled here if not given.
-        widths: width of some groups; the others are whole.
-        seconds: audio that one item of the example batch holds, in s.
-    """
-    from shrinkspeech.labelling import label
-
-    return count(captured, label(captured) if groups is None else groups, seconds).at(widths or {})

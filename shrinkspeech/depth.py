@@ -7,7 +7,7 @@ computed once; adding a constant of zeros is dropped; what nobody reads any more
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -57,14 +57,16 @@ def remove_branches(
     module.recompile()
 
 
-def removable(captured: Captured, groups: Groups) -> tuple[str, ...]:
-    """Groups that may have width 0: each was sliced away on its own, and the graph ran with the sizes it should have."""
-    from shrinkspeech.slicing import slice as slice_graph
+Slicer = Callable[[Captured, Groups, Mapping[str, list[int]]], object]
+"""Removes units physically, and raises ``SliceError`` where the graph does not run without them."""
 
+
+def removable(captured: Captured, groups: Groups, slicer: Slicer) -> tuple[str, ...]:
+    """Groups that may have width 0: ``slicer`` took each away on its own, and the graph ran with the sizes it should have."""
     found = []
     for group in groups.shrinkable:
         try:
-            slice_graph(captured, allow_empty(groups, [group.name]), {group.name: []})
+            slicer(captured, allow_empty(groups, [group.name]), {group.name: []})
             found.append(group.name)
         except SliceError:
             continue

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from shrinkspeech import __version__
 from shrinkspeech.captured import Captured
-from shrinkspeech.cost import flops
+from shrinkspeech.counting import flops
 from shrinkspeech.errors import ExportError, InputError
 from shrinkspeech.files import replacing
 from shrinkspeech.onnx_file import first_line, fixed_sizes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from shrinkspeech.axes import Axes, Fixed
 from shrinkspeech.captured import Captured
@@ -12,7 +13,9 @@ from shrinkspeech.groups import Groups
 from shrinkspeech.rules.registry import Effect
 from shrinkspeech.slicing import slice as slice_graph
 from shrinkspeech.slicing import slice_tensors
-from shrinkspeech.training import Moments
+
+Moments = Mapping[str, Mapping[str, Any]]
+"""State of an optimiser by the parameter's own name."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from shrinkspeech.captured import Captured
 from shrinkspeech.errors import RecipeError
+from shrinkspeech.parts import Moments
 from shrinkspeech.recipe import Recipe
 from shrinkspeech.scoring import random_projection
 from shrinkspeech.settings import Listener, Progress, Settings
 from shrinkspeech.targets import FLOPS, Quantity
-
-Moments = Mapping[str, Mapping[str, Any]]
-"""State of an optimiser by the parameter's own name."""
 
 
 class Trainer:

@@ -21,7 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from shrinkspeech.captured import Captured
 from shrinkspeech.capturing import capture
 from shrinkspeech.compare import max_difference
-from shrinkspeech.cost import count, flops
+from shrinkspeech.cost import count
+from shrinkspeech.counting import flops
 from shrinkspeech.gates import Gate, MaskedOperator
 from shrinkspeech.gating import GatedModule, gate
 from shrinkspeech.groups import Groups

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from shrinkspeech.budget import repair, space, uniform
 from shrinkspeech.capturing import capture
 from shrinkspeech.compare import max_difference
-from shrinkspeech.cost import count, flops
+from shrinkspeech.cost import count
+from shrinkspeech.counting import flops
 from shrinkspeech.labelling import label
 from shrinkspeech.slicing import slice as slice_graph
 

@@ -14,6 +14,7 @@ from shrinkspeech.compare import max_difference
 from shrinkspeech.depth import allow_empty, removable
 from shrinkspeech.errors import SliceError
 from shrinkspeech.export import export_onnx
+from shrinkspeech.slicing import slice as slice_graph
 
 X = torch.randn(2, 20, 30, generator=torch.Generator().manual_seed(0))
 
@@ -72,7 +73,7 @@ def kinds(captured: Captured) -> set[str]:
 
 def test_which_groups_may_vanish(captured: Captured) -> None:
     groups = shrinkspeech.label(captured)
-    found = set(removable(captured, groups))
+    found = set(removable(captured, groups, slice_graph))
     where = {groups[name].where for name in found}
     assert where == {"conv.inside.0", "up", "attention", "gru"}
 
@@ -83,7 +84,7 @@ def test_which_groups_may_vanish(captured: Captured) -> None:
 )
 def test_a_branch_of_width_0_is_gone(captured: Captured, where: str, operator: str) -> None:
     groups = shrinkspeech.label(captured)
-    name = next(name for name in removable(captured, groups) if groups[name].where == where)
+    name = next(name for name in removable(captured, groups, slice_graph) if groups[name].where == where)
     groups = allow_empty(groups, [name])
     small = shrinkspeech.slice(captured, groups, {name: []})
     gated = shrinkspeech.gate(captured, groups)
@@ -107,7 +108,7 @@ def test_without_a_bias_the_addition_goes_too(captured: Captured) -> None:
 
 def test_all_branches_at_once_train_save_and_export(captured: Captured, tmp_path: Path) -> None:
     groups = shrinkspeech.label(captured)
-    names = removable(captured, groups)
+    names = removable(captured, groups, slice_graph)
     small = shrinkspeech.slice(captured, allow_empty(groups, names), {name: [] for name in names})
     module = small.module().train()
     module(X).square().mean().backward()
@@ -122,4 +123,4 @@ def test_a_group_on_the_only_path_may_not_vanish(captured: Captured) -> None:
     trunk = next(group.name for group in groups.shrinkable if group.where == "first")
     with pytest.raises(SliceError, match="at least one"):
         shrinkspeech.slice(captured, groups, {trunk: []})
-    assert trunk not in removable(captured, groups)
+    assert trunk not in removable(captured, groups, slice_graph)

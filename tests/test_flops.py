@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from shrinkspeech.captured import Captured
 from shrinkspeech.capturing import capture
-from shrinkspeech.cost import DifferentiableCost, Polynomial, count, flops
+from shrinkspeech.cost import DifferentiableCost, Polynomial, count
+from shrinkspeech.counting import flops
 from shrinkspeech.labelling import label
 from shrinkspeech.slicing import slice as slice_graph
 

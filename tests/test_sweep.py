@@ -22,6 +22,7 @@ from shrinkspeech.fitting import Problem, shrink
 from shrinkspeech.parts import Part
 from shrinkspeech.recipe import load_recipe
 from shrinkspeech.settings import Progress, Settings
+from shrinkspeech.slicing import slice as slice_graph
 from shrinkspeech.targets import FLOPS, only_target
 from shrinkspeech.training import Trainer
 from tests.test_fitting import RECIPE, SECONDS, Detector, batch, evaluate, loss
@@ -122,7 +123,7 @@ def test_it_goes_on_after_a_branch_has_vanished() -> None:
     torch.manual_seed(0)
     captured = shrinkspeech.capture(Residual().eval(), (torch.randn(2, 12, 50),))
     groups = shrinkspeech.label(captured)
-    groups = allow_empty(groups, removable(captured, groups))
+    groups = allow_empty(groups, removable(captured, groups, slice_graph))
     problem = Problem.of(captured, groups, 1.0, FLOPS, 1)
     whole = Part.whole(captured, groups)
     gone = next(name for name, units in whole.kept.items() if len(units) == 24)

@@ -129,6 +129,7 @@ class Source:
         from shrinkspeech.depth import allow_empty, removable
         from shrinkspeech.examples import seconds_of
         from shrinkspeech.labelling import label
+        from shrinkspeech.slicing import slice as slice_graph
 
         captured = captured or self.capture(recipe)
         seconds = seconds_of(captured, self.seconds, self.sample_rate)
@@ -138,7 +139,7 @@ class Source:
         _known(groups, "--only", only)
         groups = groups.restrict(only=only, exclude=exclude, min_width=self.min_width)
         if self.min_width == 0:
-            groups = allow_empty(groups, removable(captured, groups))
+            groups = allow_empty(groups, removable(captured, groups, slice_graph))
         return Loaded(captured, groups, seconds)
 
 
