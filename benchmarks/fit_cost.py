@@ -25,15 +25,15 @@ import torch
 from torch import Tensor, nn
 
 import shrinkspeech
-from shrinkspeech.budget import space
-from shrinkspeech.captured import Captured
-from shrinkspeech.cost import count
-from shrinkspeech.parts import Part
-from shrinkspeech.recipe import Recipe, load_recipe
-from shrinkspeech.settings import Settings
-from shrinkspeech.stages import GatedRun, Goal, warm_start
-from shrinkspeech.targets import FLOPS, Objective
-from shrinkspeech.training import Trainer
+from shrinkspeech.budget.quantity import FLOPS, Objective
+from shrinkspeech.budget.widths import space
+from shrinkspeech.fitting.recipe import Recipe, load_recipe
+from shrinkspeech.fitting.settings import Settings
+from shrinkspeech.fitting.stages import GatedRun, Goal, warm_start
+from shrinkspeech.fitting.trainer import Trainer
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.groups.cost import count
+from shrinkspeech.surgery.part import Part
 
 BATCH, SAMPLES = 16, 32_000
 SHARE = 0.25

@@ -15,9 +15,9 @@ import torch
 
 import shrinkspeech
 from benchmarks.quality.cases import NAMES, Case
-from shrinkspeech.budget import space, uniform
-from shrinkspeech.cost import count
-from shrinkspeech.latency import in_turns, session_of, single
+from shrinkspeech.budget.latency import in_turns, session_of, single
+from shrinkspeech.budget.widths import space, uniform
+from shrinkspeech.groups.cost import count
 
 STEPS = (1, 4, 8, 16)
 REPEATS = 200

@@ -21,7 +21,7 @@ import torch
 import shrinkspeech
 from benchmarks.quality.cases import NAMES, Case
 from benchmarks.quality.cells import Cell
-from shrinkspeech.fitted import Fitted
+from shrinkspeech.fitting.report import Fitted
 
 BUDGETS = ("50%", "25%", "12.5%", "6.25%")
 

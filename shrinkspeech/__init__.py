@@ -13,38 +13,42 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from shrinkspeech.moved import install
+
 if TYPE_CHECKING:
-    from shrinkspeech.captured import Captured
-    from shrinkspeech.capturing import capture
-    from shrinkspeech.counting import flops
-    from shrinkspeech.export import ExportReport, export_onnx
-    from shrinkspeech.fitted import Fitted
-    from shrinkspeech.fitting import fit
-    from shrinkspeech.gating import GatedModule, gate
-    from shrinkspeech.groups import Group, Groups
-    from shrinkspeech.labelling import label
-    from shrinkspeech.loading import load
-    from shrinkspeech.slicing import slice
-    from shrinkspeech.sweeping import sweep
+    from shrinkspeech.export.exporter import ExportReport, export_onnx
+    from shrinkspeech.fitting.fit import fit
+    from shrinkspeech.fitting.report import Fitted
+    from shrinkspeech.fitting.sweep import sweep
+    from shrinkspeech.graph.capture import capture
+    from shrinkspeech.graph.captured import Captured
+    from shrinkspeech.groups.flops import flops
+    from shrinkspeech.groups.groups import Group, Groups
+    from shrinkspeech.groups.label import label
+    from shrinkspeech.loading.load import load
+    from shrinkspeech.surgery.insert import GatedModule, gate
+    from shrinkspeech.surgery.slice import slice
 
 __version__ = "0.1.0"
 
+install()
+
 _HOME = {
-    "Captured": "captured",
-    "ExportReport": "export",
-    "Fitted": "fitted",
-    "GatedModule": "gating",
-    "Group": "groups",
-    "Groups": "groups",
-    "capture": "capturing",
-    "export_onnx": "export",
-    "fit": "fitting",
-    "flops": "counting",
-    "gate": "gating",
-    "label": "labelling",
-    "load": "loading",
-    "slice": "slicing",
-    "sweep": "sweeping",
+    "Captured": "graph.captured",
+    "ExportReport": "export.exporter",
+    "Fitted": "fitting.report",
+    "GatedModule": "surgery.insert",
+    "Group": "groups.groups",
+    "Groups": "groups.groups",
+    "capture": "graph.capture",
+    "export_onnx": "export.exporter",
+    "fit": "fitting.fit",
+    "flops": "groups.flops",
+    "gate": "surgery.insert",
+    "label": "groups.label",
+    "load": "loading.load",
+    "slice": "surgery.slice",
+    "sweep": "fitting.sweep",
 }
 
 __all__ = [

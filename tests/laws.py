@@ -18,17 +18,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
-from shrinkspeech.captured import Captured
-from shrinkspeech.capturing import capture
-from shrinkspeech.compare import max_difference
-from shrinkspeech.cost import count
-from shrinkspeech.counting import flops
-from shrinkspeech.gates import Gate, MaskedOperator
-from shrinkspeech.gating import GatedModule, gate
-from shrinkspeech.groups import Groups
-from shrinkspeech.labelling import label
-from shrinkspeech.modes import is_recurrent
-from shrinkspeech.slicing import slice as slice_graph
+from shrinkspeech.graph.capture import capture
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.compare import max_difference
+from shrinkspeech.graph.modes import is_recurrent
+from shrinkspeech.groups.cost import count
+from shrinkspeech.groups.flops import flops
+from shrinkspeech.groups.groups import Groups
+from shrinkspeech.groups.label import label
+from shrinkspeech.surgery.gates import Gate, MaskedOperator
+from shrinkspeech.surgery.insert import GatedModule, gate
+from shrinkspeech.surgery.slice import slice as slice_graph
 
 EAGER = 1e-6
 CLOSED = 1e-5

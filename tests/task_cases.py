@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import shrinkspeech
-from shrinkspeech.captured import Captured
 from shrinkspeech.data.items import Batch
 from shrinkspeech.data.options import DataOptions
+from shrinkspeech.graph.captured import Captured
 from shrinkspeech.tasks.base import TaskOptions, TaskRecipe
 from shrinkspeech.tasks.recipes import task_recipe
 from tests.audio_files import LENGTH, RATE, table, tone, write

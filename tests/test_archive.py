@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from shrinkspeech.errors import LoadError
-from shrinkspeech.loading import load
+from shrinkspeech.loading.load import load
 
 
 class Net(nn.Module):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from shrinkspeech.axes import (
+from shrinkspeech.axes.algebra import (
     Axis,
     Fixed,
     Label,
@@ -23,7 +23,7 @@ from shrinkspeech.axes import (
     terms_of,
     width,
 )
-from shrinkspeech.unifier import Unifier
+from shrinkspeech.axes.unifier import Unifier
 
 Kept = dict[int, list[int]]
 Unit = tuple[tuple[int, int], ...]

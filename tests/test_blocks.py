@@ -10,13 +10,13 @@ from laws import check_laws
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shrinkspeech.budget import repair, space, uniform
-from shrinkspeech.capturing import capture
-from shrinkspeech.compare import max_difference
-from shrinkspeech.cost import count
-from shrinkspeech.counting import flops
-from shrinkspeech.labelling import label
-from shrinkspeech.slicing import slice as slice_graph
+from shrinkspeech.budget.widths import repair, space, uniform
+from shrinkspeech.graph.capture import capture
+from shrinkspeech.graph.compare import max_difference
+from shrinkspeech.groups.cost import count
+from shrinkspeech.groups.flops import flops
+from shrinkspeech.groups.label import label
+from shrinkspeech.surgery.slice import slice as slice_graph
 
 
 class Recurrent(nn.Module):

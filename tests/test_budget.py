@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shrinkspeech.budget import Space, human, parse_budget, reach, repair, shifted, uniform
-from shrinkspeech.cost import Polynomial
+from shrinkspeech.budget.widths import Space, human, parse_budget, reach, repair, shifted, uniform
 from shrinkspeech.errors import BudgetError
+from shrinkspeech.groups.cost import Polynomial
 
 
 def chain(sizes: list[int], step: int = 1, lowest: int = 1) -> Space:

@@ -13,12 +13,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from shrinkspeech.captured import Captured
-from shrinkspeech.capturing import capture
 from shrinkspeech.errors import InputError
-from shrinkspeech.export import export_onnx
-from shrinkspeech.onnx_cost import OnnxCost, onnx_flops
-from shrinkspeech.verify import CheckReport, check, compare_speed, timing
+from shrinkspeech.export.check import CheckReport, check, compare_speed, timing
+from shrinkspeech.export.exporter import export_onnx
+from shrinkspeech.export.file_cost import OnnxCost, onnx_flops
+from shrinkspeech.graph.capture import capture
+from shrinkspeech.graph.captured import Captured
 
 FLOAT = TensorProto.FLOAT
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import shrinkspeech
-from shrinkspeech.captured import Captured
 from shrinkspeech.errors import InputError
-from shrinkspeech.settings import Progress, Settings
-from tests.test_fitting import RECIPE, SECONDS, Detector
+from shrinkspeech.fitting.settings import Progress, Settings
+from shrinkspeech.graph.captured import Captured
+from tests.detector import RECIPE, SECONDS, Detector
 
 
 class Stopped(Exception):

@@ -113,7 +113,7 @@ def test_help_is_fast_and_does_not_import_torch(arguments: list[str]) -> None:
 def test_defaults_are_those_of_the_library() -> None:
     from shrinkspeech_cli.training import DISTIL
 
-    from shrinkspeech.settings import Settings
+    from shrinkspeech.fitting.settings import Settings
 
     assert Settings().distil == DISTIL
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 import shrinkspeech
-from shrinkspeech.captured import Captured
-from shrinkspeech.compare import max_difference
-from shrinkspeech.depth import allow_empty, removable
 from shrinkspeech.errors import SliceError
-from shrinkspeech.export import export_onnx
-from shrinkspeech.slicing import slice as slice_graph
+from shrinkspeech.export.exporter import export_onnx
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.compare import max_difference
+from shrinkspeech.surgery.depth import allow_empty, removable
+from shrinkspeech.surgery.slice import slice as slice_graph
 
 X = torch.randn(2, 20, 30, generator=torch.Generator().manual_seed(0))
 

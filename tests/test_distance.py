@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import shrinkspeech
-from shrinkspeech.training import distance
-from tests.test_fitting import SECONDS, train_batches
+from shrinkspeech.fitting.trainer import distance
+from tests.detector import SECONDS, train_batches
 
 
 class Two(nn.Module):

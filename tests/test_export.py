@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 import shrinkspeech
 from sample_models.crnn_vad import model as crnn_vad
-from shrinkspeech import export, recurrent
-from shrinkspeech.captured import Captured
-from shrinkspeech.capturing import capture
-from shrinkspeech.compare import distance
 from shrinkspeech.errors import ExportError
-from shrinkspeech.export import ExportReport, export_onnx
-from shrinkspeech.onnx_cost import onnx_flops
-from shrinkspeech.verify import parity
+from shrinkspeech.export import exporter
+from shrinkspeech.export.check import parity
+from shrinkspeech.export.exporter import ExportReport, export_onnx
+from shrinkspeech.export.file_cost import onnx_flops
+from shrinkspeech.graph import stand_ins as recurrent
+from shrinkspeech.graph.capture import capture
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.compare import distance
 from tests.export_cases import CASES, FRAMES, Apply, noise
 
 WEIGHTS = Path(crnn_vad.__file__).with_name("weights.safetensors")
@@ -130,7 +131,7 @@ def corrupted(model: Any) -> tuple[onnx.ModelProto, bytes]:
 def test_a_file_that_differs_is_refused_and_not_written(
     vad: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "_serialised", corrupted)
+    monkeypatch.setattr(exporter, "_serialised", corrupted)
     (tmp_path / "old.onnx").write_text("older")
     with pytest.raises(ExportError, match=r"on inputs of \dx\d+ .* differs .* by \d".replace("x", "×")):
         export_onnx(vad, tmp_path / "old.onnx")

@@ -9,12 +9,12 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from shrinkspeech.captured import Captured
-from shrinkspeech.capturing import capture
-from shrinkspeech.cost import DifferentiableCost, Polynomial, count
-from shrinkspeech.counting import flops
-from shrinkspeech.labelling import label
-from shrinkspeech.slicing import slice as slice_graph
+from shrinkspeech.graph.capture import capture
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.groups.cost import DifferentiableCost, Polynomial, count
+from shrinkspeech.groups.flops import flops
+from shrinkspeech.groups.label import label
+from shrinkspeech.surgery.slice import slice as slice_graph
 
 REFEREED = {
     sample.name: sample for sample in layers.SAMPLES if sample.name in ("wavenet", "tasnet", "conformer", "residual")

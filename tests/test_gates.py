@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import shrinkspeech
-from shrinkspeech.gates import Widths
-from shrinkspeech.gating import GatedModule
+from shrinkspeech.surgery.gates import Widths
+from shrinkspeech.surgery.insert import GatedModule
 
 SIZE = 32
 

@@ -11,7 +11,7 @@ import sample_models.gru_enhance as sample
 import shrinkspeech
 from sample_models.gru_enhance.evaluate import si_sdr
 from sample_models.gru_enhance.model import HOP, N_FFT, GRUEnhance, Spectrum, load
-from shrinkspeech.captured import Captured
+from shrinkspeech.graph.captured import Captured
 
 WEIGHTS = Path(sample.__file__).with_name("weights.safetensors")
 

@@ -20,7 +20,7 @@ from sample_models.dscnn_kws import manifest, protocol
 from sample_models.dscnn_kws.data import CORPUS, cover
 from sample_models.dscnn_kws.model import KEYWORDS
 from sample_models.dscnn_kws.sample import Spotter
-from shrinkspeech.recipe import load_recipe
+from shrinkspeech.fitting.recipe import load_recipe
 
 FOLDER = Path(__file__).resolve().parents[1] / "sample_models"
 NAMES = ("dscnn_kws", "tcresnet_kws")

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from shrinkspeech.errors import InputError, LoadError
-from shrinkspeech.examples import example_shape, seconds_of
-from shrinkspeech.loading import is_program, load
+from shrinkspeech.loading.examples import example_shape, seconds_of
+from shrinkspeech.loading.load import is_program, load
 
 
 class Net(nn.Module):

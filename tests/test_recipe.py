@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from shrinkspeech.errors import AudioError, RecipeError
-from shrinkspeech.recipe import Recipe, first_of, load_recipe
-from shrinkspeech.unlabelled import distil_recipe
+from shrinkspeech.fitting.recipe import Recipe, first_of, load_recipe
+from shrinkspeech.tasks.unlabelled import distil_recipe
 
 BATCHES = "def train_batches():\n    yield torch.zeros(2, 8), torch.ones(2)\n"
 LOSS = "def loss(outputs, batch):\n    return (outputs - batch[1]).square().mean()\n"

@@ -11,9 +11,9 @@ from samples import Sample, attention, contractions, inplace, layers, lookups, r
 from samples.pointwise import Pointwise, traced
 from torch import Tensor, nn
 
-from shrinkspeech.capturing import capture
-from shrinkspeech.compare import max_difference
-from shrinkspeech.labelling import label
+from shrinkspeech.graph.capture import capture
+from shrinkspeech.graph.compare import max_difference
+from shrinkspeech.groups.label import label
 from shrinkspeech.rules import pointwise, registered
 
 TABLES = (contractions, attention, shapes, inplace, reductions, recurrences, layers, lookups)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import shrinkspeech
+from shrinkspeech.fitting.settings import Settings
+from shrinkspeech.fitting.taylor import still, taylor
 from shrinkspeech.rules.cells import masked_cell
-from shrinkspeech.rules.recurrent import masked_state
-from shrinkspeech.scoring import still, taylor
-from shrinkspeech.settings import Settings
+from shrinkspeech.rules.recurrences import masked_state
 
 
 class Heads(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import shrinkspeech
-from shrinkspeech.selection import _sensitivity, selection
+from shrinkspeech.fitting.selection import _sensitivity, selection
 
 
 class Two(nn.Module):
@@ -249,8 +249,8 @@ def test_what_the_loss_feels_is_its_gradient(model: type[nn.Module], readers: in
 
 def test_large_groups_are_chosen_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies still go: of three pairs of equal features one each is kept first, also where two are chosen at a time."""
-    monkeypatch.setattr("shrinkspeech.selection.ROUNDS", 3)
-    monkeypatch.setattr("shrinkspeech.selection.SEQUENTIAL", 1)
+    monkeypatch.setattr("shrinkspeech.fitting.selection.ROUNDS", 3)
+    monkeypatch.setattr("shrinkspeech.fitting.selection.SEQUENTIAL", 1)
     torch.manual_seed(0)
     hidden = torch.eye(3).repeat(2, 1) * torch.tensor([[5.0], [4.0], [0.1], [0.2], [4.5], [0.1]])
     [order] = ranked(Two(hidden, torch.ones(1, 6)), torch.randn(300, 3)).values()

@@ -15,20 +15,20 @@ from shrinkspeech_cli.main import main
 from torch import Tensor, nn
 
 import shrinkspeech
-from shrinkspeech.captured import Captured
-from shrinkspeech.depth import allow_empty, removable
+from shrinkspeech.budget.quantity import FLOPS, only_target
 from shrinkspeech.errors import BudgetError
-from shrinkspeech.fitting import Problem, shrink
-from shrinkspeech.parts import Part
-from shrinkspeech.recipe import load_recipe
-from shrinkspeech.settings import Progress, Settings
-from shrinkspeech.slicing import slice as slice_graph
-from shrinkspeech.targets import FLOPS, only_target
-from shrinkspeech.training import Trainer
-from tests.test_fitting import RECIPE, SECONDS, Detector, batch, evaluate, loss
+from shrinkspeech.fitting.fit import Problem, shrink
+from shrinkspeech.fitting.recipe import load_recipe
+from shrinkspeech.fitting.settings import Progress, Settings
+from shrinkspeech.fitting.trainer import Trainer
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.surgery.depth import allow_empty, removable
+from shrinkspeech.surgery.part import Part
+from shrinkspeech.surgery.slice import slice as slice_graph
+from tests.detector import RECIPE, SECONDS, batch, evaluate, trained
 
 RECIPE_FILE = """
-from tests.test_fitting import batch, loss, evaluate
+from tests.detector import batch, loss, evaluate
 def train_batches():
     return (batch(seed) for seed in range(1000))
 """
@@ -36,14 +36,7 @@ def train_batches():
 
 @pytest.fixture(scope="module")
 def captured() -> Captured:
-    torch.manual_seed(0)
-    model = Detector()
-    optimiser = torch.optim.Adam(model.parameters(), 5e-3)
-    for seed in range(40):
-        optimiser.zero_grad()
-        loss(model(batch(20_000 + seed)[0]), batch(20_000 + seed)).backward()
-        optimiser.step()
-    return shrinkspeech.capture(model.eval(), (torch.randn(2, 12, 50),))
+    return trained(40)
 
 
 def run(captured: Captured, budgets: list[str], **options: Any) -> Any:

@@ -10,20 +10,20 @@ import pytest
 import torch
 
 import shrinkspeech
-from shrinkspeech import latency
-from shrinkspeech.budget import space
-from shrinkspeech.captured import Captured
-from shrinkspeech.cost import Polynomial, count
+from shrinkspeech.budget import latency
+from shrinkspeech.budget.quantity import FLOPS, LATENCY, PARAMS, SIZE, Objective, objective_for, only_target, settled
+from shrinkspeech.budget.widths import space
 from shrinkspeech.errors import BudgetError
-from shrinkspeech.onnx_cost import parameters
-from shrinkspeech.onnx_file import read_model
-from shrinkspeech.parts import Part
-from shrinkspeech.recipe import load_recipe
-from shrinkspeech.settings import Settings
-from shrinkspeech.stages import GatedRun, Goal, repaired
-from shrinkspeech.targets import FLOPS, LATENCY, PARAMS, SIZE, Objective, objective_for, only_target, settled
-from shrinkspeech.training import Trainer
-from tests.test_fitting import RECIPE, SECONDS, Detector
+from shrinkspeech.export.file_cost import parameters
+from shrinkspeech.export.onnx_file import read_model
+from shrinkspeech.fitting.recipe import load_recipe
+from shrinkspeech.fitting.settings import Settings
+from shrinkspeech.fitting.stages import GatedRun, Goal, repaired
+from shrinkspeech.fitting.trainer import Trainer
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.groups.cost import Polynomial, count
+from shrinkspeech.surgery.part import Part
+from tests.detector import RECIPE, SECONDS, Detector
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from shrinkspeech_cli.main import main
 
 import shrinkspeech
 from shrinkspeech.data.options import DataOptions
-from shrinkspeech.settings import Settings
+from shrinkspeech.fitting.settings import Settings
 from shrinkspeech.tasks.recipes import task_recipe
 from tests.audio_files import RATE, tone, write
-from tests.test_tasks import net, recipe
+from tests.task_cases import net, recipe
 
 
 def keywords(folder: Path) -> Path:

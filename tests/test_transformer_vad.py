@@ -9,8 +9,8 @@ import torch
 
 from sample_models.crnn_vad.evaluate import SNR_BANDS, flat, key, report
 from sample_models.transformer_vad.model import BANDS, HOP, LogMel, TransformerVAD, load, transformer_vad
-from shrinkspeech.capturing import capture
-from shrinkspeech.labelling import label
+from shrinkspeech.graph.capture import capture
+from shrinkspeech.groups.label import label
 from tests.laws import check_laws
 
 WEIGHTS = Path(__file__).parents[1] / "sample_models" / "transformer_vad" / "weights.safetensors"

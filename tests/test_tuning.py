@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 import shrinkspeech
-from shrinkspeech.captured import Captured
-from shrinkspeech.parts import Part
-from shrinkspeech.recipe import Recipe, load_recipe
-from shrinkspeech.settings import Settings
-from shrinkspeech.training import Trainer
-from shrinkspeech.tuning import RunningAverage, TunedRun, tune
+from shrinkspeech.fitting.recipe import Recipe, load_recipe
+from shrinkspeech.fitting.settings import Settings
+from shrinkspeech.fitting.trainer import Trainer
+from shrinkspeech.fitting.tune import RunningAverage, TunedRun, tune
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.surgery.part import Part
 
 
 class Normed(nn.Module):

@@ -16,9 +16,9 @@ import shrinkspeech
 from benchmarks.case_studies.rows import Fit, defaults
 from benchmarks.quality.cases import Case
 from benchmarks.quality.measuring import commit
-from shrinkspeech.captured import Captured
-from shrinkspeech.cost import count
-from shrinkspeech.groups import Groups
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.groups.cost import count
+from shrinkspeech.groups.groups import Groups
 
 PARTS = {"half": 2, "quarter": 4}
 COMMIT = commit()  # when the library was read

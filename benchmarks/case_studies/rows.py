@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.quality.rows import read
-from shrinkspeech.settings import Settings
+from shrinkspeech.fitting.settings import Settings
 
 RESULTS = Path(__file__).parents[1] / "results"
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 import shrinkspeech
-from shrinkspeech.captured import Captured
+from shrinkspeech.graph.captured import Captured
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 FIRST_SEED = 1000

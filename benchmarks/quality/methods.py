@@ -9,8 +9,8 @@ from torch import nn
 
 import shrinkspeech
 from benchmarks.quality.cases import Case
-from shrinkspeech.captured import Captured
-from shrinkspeech.settings import Settings
+from shrinkspeech.fitting.settings import Settings
+from shrinkspeech.graph.captured import Captured
 
 UNIFORM = {"gate_share": 0.0, "warm_start": 1.0}
 

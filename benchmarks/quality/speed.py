@@ -16,10 +16,10 @@ import shrinkspeech
 from benchmarks.quality import rows
 from benchmarks.quality.cases import Case
 from benchmarks.quality.cells import Cells, cells
-from shrinkspeech.captured import Captured
+from shrinkspeech.budget.latency import in_turns, session_of, single
+from shrinkspeech.export.onnx_graph import onnx_model
 from shrinkspeech.files import replacing
-from shrinkspeech.latency import in_turns, session_of, single
-from shrinkspeech.onnx_graph import onnx_model
+from shrinkspeech.graph.captured import Captured
 
 FILE = rows.RESULTS.with_name("quality_speed.csv")
 REPEATS = 50

@@ -11,8 +11,8 @@ import typer
 from shrinkspeech_cli import options as o
 
 if TYPE_CHECKING:
-    from shrinkspeech.captured import Captured
-    from shrinkspeech.verify import CheckReport
+    from shrinkspeech.export.check import CheckReport
+    from shrinkspeech.graph.captured import Captured
 
 _LIMITS, _REFERENCE = "Limits", "Reference model"
 
@@ -50,7 +50,7 @@ def check(
     threads: Annotated[int, typer.Option(metavar="N", min=1, help="Threads for the latency.")] = 1,
 ) -> None:
     """Measure an ONNX file; exit code 0 if every limit is met, 1 if one is not, 2 if it cannot be measured."""
-    from shrinkspeech.verify import check as run_check
+    from shrinkspeech.export.check import check as run_check
 
     max_bytes = amount("--max-size", max_size and re.sub(r"B$", "", max_size.strip()))
     allowed = (amount("--max-flops", max_flops), amount("--max-params", max_params), max_bytes, duration(max_latency))
@@ -78,7 +78,7 @@ def amount(option: str, text: str | None) -> float | None:
     Raises:
         BudgetError: it is a share, or no number.
     """
-    from shrinkspeech.budget import parse_budget
+    from shrinkspeech.budget.widths import parse_budget
     from shrinkspeech.errors import BudgetError
 
     if text is None:
@@ -125,7 +125,7 @@ def _reference(
 
 
 def _shapes(example: list[str] | None) -> list[tuple[int, ...]] | None:
-    from shrinkspeech.examples import example_shape
+    from shrinkspeech.loading.examples import example_shape
 
     return [example_shape(text)[0] for text in example] if example else None
 

@@ -28,10 +28,10 @@ def export(
     sample_rate: o.SampleRate = 16_000,
 ) -> None:
     """Write a model as ONNX, and compare it with torch at several sizes before it is kept."""
-    from shrinkspeech.budget import human
+    from shrinkspeech.budget.widths import human
     from shrinkspeech.errors import InputError
-    from shrinkspeech.export import export_onnx
-    from shrinkspeech.loading import load, seconds_of
+    from shrinkspeech.export.exporter import export_onnx
+    from shrinkspeech.loading.load import load, seconds_of
 
     if output.is_dir():
         raise InputError(f"{output} is a folder: give a file name to -o, such as {output / 'model.onnx'}")
@@ -70,7 +70,7 @@ def _model_file(run: Path) -> Path:
         InputError: there is neither.
     """
     from shrinkspeech.errors import InputError
-    from shrinkspeech.loading import is_program
+    from shrinkspeech.loading.load import is_program
 
     if run.is_dir() and not (run / "model.pt2").is_file():
         raise InputError(f"{run} is no run: there is no model.pt2 in it, which 'shrinkspeech fit -o {run}' writes")

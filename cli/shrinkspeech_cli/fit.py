@@ -77,9 +77,9 @@ def fit(
     task, audio = task.with_audio(audio)
     task.check(recipe, audio)
     t.check_usage(recipe, audio or task.data, output, overwrite, learning_rate)
-    from shrinkspeech.fitting import fit as run_fit
-    from shrinkspeech.settings import Settings
-    from shrinkspeech.targets import only_target
+    from shrinkspeech.budget.quantity import only_target
+    from shrinkspeech.fitting.fit import fit as run_fit
+    from shrinkspeech.fitting.settings import Settings
     from shrinkspeech_cli.progress import progress
     from shrinkspeech_cli.summary import summary
 

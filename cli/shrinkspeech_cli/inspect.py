@@ -29,7 +29,7 @@ def inspect(
     min_width: o.MinWidth = 1,
 ) -> None:
     """Show the groups of a model: their size, their share of the cost, and whether they can shrink."""
-    from shrinkspeech.recipe import load_recipe
+    from shrinkspeech.fitting.recipe import load_recipe
 
     source = o.Source(model, factory, weights, trust_pickle, example, seconds, sample_rate, exclude, only, min_width)
     facts = describe(model, source.load(load_recipe(recipe) if recipe else None))
@@ -41,8 +41,8 @@ def inspect(
 
 def describe(model: str, loaded: Loaded) -> dict[str, Any]:
     """What there is to know, for JSON. Costs are FLOP/s, shares are of the total."""
-    from shrinkspeech.cost import count
-    from shrinkspeech.remedies import remedy
+    from shrinkspeech.groups.cost import count
+    from shrinkspeech.groups.remedies import remedy
 
     captured, groups = loaded.captured, loaded.groups
     cost = count(captured, groups, loaded.seconds)
@@ -77,7 +77,7 @@ def _show(facts: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from shrinkspeech.budget import human
+    from shrinkspeech.budget.widths import human
 
     console = Console(highlight=False)
     table = Table(

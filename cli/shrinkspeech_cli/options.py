@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from shrinkspeech.captured import Captured
-    from shrinkspeech.groups import Groups
-    from shrinkspeech.recipe import Recipe
+    from shrinkspeech.fitting.recipe import Recipe
+    from shrinkspeech.graph.captured import Captured
+    from shrinkspeech.groups.groups import Groups
 
 _MODEL, _GROUPS = "Model", "What may shrink"
 
@@ -106,13 +106,13 @@ class Source:
     @property
     def has_example(self) -> bool:
         """Whether the file or ``--example`` says what the model's inputs are."""
-        from shrinkspeech.loading import is_program
+        from shrinkspeech.loading.load import is_program
 
         return bool(self.example) or is_program(self.model)
 
     def capture(self, recipe: Recipe | None = None) -> Captured:
         """The captured model; the recipe lends its example where neither file nor ``--example`` has one."""
-        from shrinkspeech.loading import load
+        from shrinkspeech.loading.load import load
 
         inputs = None if recipe is None or self.has_example else _example_of(recipe)
         return load(
@@ -126,10 +126,10 @@ class Source:
 
     def load(self, recipe: Recipe | None = None, captured: Captured | None = None) -> Loaded:
         """Capture (unless that has been done) and label the model."""
-        from shrinkspeech.depth import allow_empty, removable
-        from shrinkspeech.examples import seconds_of
-        from shrinkspeech.labelling import label
-        from shrinkspeech.slicing import slice as slice_graph
+        from shrinkspeech.groups.label import label
+        from shrinkspeech.loading.examples import seconds_of
+        from shrinkspeech.surgery.depth import allow_empty, removable
+        from shrinkspeech.surgery.slice import slice as slice_graph
 
         captured = captured or self.capture(recipe)
         seconds = seconds_of(captured, self.seconds, self.sample_rate)

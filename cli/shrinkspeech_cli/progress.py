@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from shrinkspeech.budget import human
+from shrinkspeech.budget.widths import human
 
 if TYPE_CHECKING:
-    from shrinkspeech.fitting import Progress
+    from shrinkspeech.fitting.fit import Progress
 
 LINES = 20
 """Plain lines that a whole fit prints, beside one at the start of each stage."""

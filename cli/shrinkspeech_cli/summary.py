@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from shrinkspeech.budget import human
-from shrinkspeech.targets import QUANTITIES
+from shrinkspeech.budget.quantity import QUANTITIES
+from shrinkspeech.budget.widths import human
 
 if TYPE_CHECKING:
-    from shrinkspeech.fitted import Fitted
+    from shrinkspeech.fitting.report import Fitted
 
 
 def summary(fitted: Fitted, sizes: Mapping[str, int], run: Path) -> None:

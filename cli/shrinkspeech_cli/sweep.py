@@ -12,7 +12,7 @@ from shrinkspeech_cli import training as t
 from shrinkspeech_cli.task_options import NO_TASK, TaskChoice, with_task, write_task
 
 if TYPE_CHECKING:
-    from shrinkspeech.fitted import Fitted
+    from shrinkspeech.fitting.report import Fitted
 
 
 @with_task
@@ -56,9 +56,9 @@ def sweep(
     task, audio = task.with_audio(audio)
     task.check(recipe, audio)
     t.check_usage(recipe, audio or task.data, output, overwrite, learning_rate)
-    from shrinkspeech.settings import Settings
-    from shrinkspeech.sweeping import folder_name, plot, read_budgets, write_csv
-    from shrinkspeech.sweeping import sweep as run_sweep
+    from shrinkspeech.fitting.settings import Settings
+    from shrinkspeech.fitting.sweep import folder_name, plot, read_budgets, write_csv
+    from shrinkspeech.fitting.sweep import sweep as run_sweep
     from shrinkspeech_cli.progress import progress
     from shrinkspeech_cli.summary import sweep_summary
 

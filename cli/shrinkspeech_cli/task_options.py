@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from shrinkspeech.captured import Captured
     from shrinkspeech.data.frontend import FrontEnd
     from shrinkspeech.data.options import DataOptions
-    from shrinkspeech.recipe import Recipe
+    from shrinkspeech.fitting.recipe import Recipe
+    from shrinkspeech.graph.captured import Captured
     from shrinkspeech_cli.options import Loaded, Source
 
 _DATA = "Data (one of the three)"
@@ -190,8 +190,8 @@ class TaskChoice:
             InputError: it has none and runs on none of those lent, or on several, so that its layout is not known.
         """
         from shrinkspeech.errors import InputError, LoadError
-        from shrinkspeech.examples import shapes_text
-        from shrinkspeech.recipe import Recipe
+        from shrinkspeech.fitting.recipe import Recipe
+        from shrinkspeech.loading.examples import shapes_text
 
         found: list[tuple[str, Captured]] = []
         refusals: list[LoadError] = []

@@ -14,7 +14,7 @@ import typer
 from shrinkspeech_cli import options as o
 
 if TYPE_CHECKING:
-    from shrinkspeech.recipe import Recipe
+    from shrinkspeech.fitting.recipe import Recipe
     from shrinkspeech_cli.options import Loaded
 
 _DATA, TRAINING = "Data (one of the two)", "Training"
@@ -72,7 +72,7 @@ class Data:
             InputError: nothing of the model can shrink, or the audio does not serve it.
         """
         from shrinkspeech.errors import InputError
-        from shrinkspeech.recipe import load_recipe
+        from shrinkspeech.fitting.recipe import load_recipe
 
         chosen = load_recipe(self.recipe) if self.recipe else None
         loaded = source.load(chosen)
@@ -83,8 +83,8 @@ class Data:
     def _unlabelled(self, loaded: Loaded, audio: Path) -> Recipe:
         """Crops of the example's own length, in the shape that the model takes."""
         from shrinkspeech.errors import InputError
-        from shrinkspeech.examples import waveform
-        from shrinkspeech.unlabelled import distil_recipe
+        from shrinkspeech.loading.examples import waveform
+        from shrinkspeech.tasks.unlabelled import distil_recipe
 
         captured = loaded.captured
         samples = waveform(captured)

@@ -22,7 +22,7 @@ import shrinkspeech
 from sample_models.synthetic.data import Teacher, error
 from sample_models.synthetic.model import INPUTS, OUTPUTS, Student
 from sample_models.synthetic.train import train
-from shrinkspeech.settings import Settings
+from shrinkspeech.fitting.settings import Settings
 
 README = Path(__file__).with_name("README.md")
 MARKS = "<!-- results -->", "<!-- end -->"

@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from shrinkspeech.captured import Captured
-from shrinkspeech.capturing import capture
 from shrinkspeech.errors import InputError
+from shrinkspeech.graph.capture import capture
+from shrinkspeech.graph.captured import Captured
 
 KINDS = ("logmel", "mfcc", "lfcc")
 

@@ -1,6 +1,6 @@
 """Recurrent cells, one step a node: loops over time that the user wrote in Python.
 
-The weights are those of the layers (``recurrent.py``). The state is read through the columns of ``weight_hh``: those
+The weights are those of the layers (``recurrences.py``). The state is read through the columns of ``weight_hh``: those
 that belong to closed units are masked, as in a layer.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from shrinkspeech.axes import Axes, Fixed, product
+from shrinkspeech.axes.algebra import Axes, Fixed, product
 from shrinkspeech.rules.masked import Keeps
 from shrinkspeech.rules.registry import Effect, Fold, Masked, Read, Site, Term, rule
 

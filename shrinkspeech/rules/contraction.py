@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from shrinkspeech.axes import Axes, Axis, Fixed, product
+from shrinkspeech.axes.algebra import Axes, Axis, Fixed, product
 from shrinkspeech.rules.registry import Effect, Fold, Literal, Read, Site, Term, rule
 from shrinkspeech.rules.windows import each, slid
 

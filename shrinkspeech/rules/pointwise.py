@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from shrinkspeech.axes import Axis, Fixed
+from shrinkspeech.axes.algebra import Axis, Fixed
 from shrinkspeech.rules.registry import Effect, Literal, Site, rule
 
 aten = torch.ops.aten

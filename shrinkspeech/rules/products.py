@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from shrinkspeech.axes import product
+from shrinkspeech.axes.algebra import product
 from shrinkspeech.rules.contraction import contract
 from shrinkspeech.rules.registry import Effect, Literal, Site, rule
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from shrinkspeech.axes import Axes, Axis, Fixed, labels_of, product
+from shrinkspeech.axes.algebra import Axes, Axis, Fixed, labels_of, product
 from shrinkspeech.rules import masked
 from shrinkspeech.rules.registry import Effect, Literal, Masked, Read, Site, Term, rule
 from shrinkspeech.rules.windows import each, slid

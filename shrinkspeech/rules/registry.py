@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from shrinkspeech.axes import Axes, Axis, Fixed, labels_of
-from shrinkspeech.unifier import Unifier
+from shrinkspeech.axes.algebra import Axes, Axis, Fixed, labels_of
+from shrinkspeech.axes.unifier import Unifier
 
 Path = tuple[int | str, ...]
 """Where a literal stands: position (or keyword) of the argument, then positions inside lists."""

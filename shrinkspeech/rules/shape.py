@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from shrinkspeech.axes import Axes, Axis, Fixed, labels_of, product
+from shrinkspeech.axes.algebra import Axes, Axis, Fixed, labels_of, product
 from shrinkspeech.rules.registry import Effect, Literal, Path, Site, rule
 
 aten = torch.ops.aten

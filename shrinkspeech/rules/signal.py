@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from shrinkspeech.axes import Fixed, product
+from shrinkspeech.axes.algebra import Fixed, product
 from shrinkspeech.rules.registry import Effect, Site, Term, rule
 
 aten = torch.ops.aten

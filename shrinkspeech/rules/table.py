@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from shrinkspeech.axes import Axis, Fixed
+from shrinkspeech.axes.algebra import Axis, Fixed
 from shrinkspeech.rules.registry import Effect, Site, rule
 
 aten = torch.ops.aten

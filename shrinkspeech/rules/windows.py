@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from shrinkspeech.axes import Axes, Fixed
+from shrinkspeech.axes.algebra import Axes, Fixed
 from shrinkspeech.rules.registry import Site
 
 

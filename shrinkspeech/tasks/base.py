@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from shrinkspeech.captured import Captured
 from shrinkspeech.data.items import Batch
 from shrinkspeech.data.source import Source
-from shrinkspeech.recipe import Recipe
+from shrinkspeech.fitting.recipe import Recipe
+from shrinkspeech.graph.captured import Captured
 from shrinkspeech.tasks.intake import Intake
 from shrinkspeech.tasks.reading import Observed
 

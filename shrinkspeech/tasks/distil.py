@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from shrinkspeech.data.items import Batch
+from shrinkspeech.fitting.trainer import distance
 from shrinkspeech.tasks.base import Task
 from shrinkspeech.tasks.reading import Observed
-from shrinkspeech.training import distance
 
 
 @dataclass

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shrinkspeech.captured import Captured
 from shrinkspeech.data.frontend import FrontEnd, layout_of, parse_features
 from shrinkspeech.data.items import Batch
 from shrinkspeech.data.options import DataOptions
 from shrinkspeech.errors import InputError
-from shrinkspeech.examples import shapes_text, waveform
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.loading.examples import shapes_text, waveform
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
-from shrinkspeech.captured import Captured
 from shrinkspeech.data.items import TRACK_RATE, Batch
 from shrinkspeech.errors import InputError
+from shrinkspeech.graph.captured import Captured
 from shrinkspeech.tasks.intake import Intake
 
 KINDS = ("auto", "logit", "probability", "log-probability")

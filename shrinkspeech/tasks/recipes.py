@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shrinkspeech.captured import Captured
 from shrinkspeech.data.options import DataOptions
 from shrinkspeech.data.source import open_source
 from shrinkspeech.errors import InputError
+from shrinkspeech.graph.captured import Captured
 from shrinkspeech.tasks import TASKS
 from shrinkspeech.tasks.base import Task, TaskOptions, TaskRecipe
 from shrinkspeech.tasks.classify import Classify

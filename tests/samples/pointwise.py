@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from shrinkspeech.captured import Captured, with_shapes
-from shrinkspeech.modes import trainable
-from shrinkspeech.normalise import normalise
+from shrinkspeech.graph.captured import Captured, with_shapes
+from shrinkspeech.graph.modes import trainable
+from shrinkspeech.graph.normalise import normalise
 
 aten = torch.ops.aten
 UNREPEATABLE = ("rand_like", "randn_like", "bernoulli", "bernoulli_", "empty_like")

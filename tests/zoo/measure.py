@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from shrinkspeech.budget import repair, space, uniform
-from shrinkspeech.captured import Captured
-from shrinkspeech.capturing import capture
-from shrinkspeech.compare import max_difference
-from shrinkspeech.cost import Cost, count
-from shrinkspeech.export import export_onnx
-from shrinkspeech.gating import GatedModule, gate
-from shrinkspeech.groups import Groups
-from shrinkspeech.labelling import label
-from shrinkspeech.slicing import slice as slice_graph
+from shrinkspeech.budget.widths import repair, space, uniform
+from shrinkspeech.export.exporter import export_onnx
+from shrinkspeech.graph.capture import capture
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.compare import max_difference
+from shrinkspeech.groups.cost import Cost, count
+from shrinkspeech.groups.groups import Groups
+from shrinkspeech.groups.label import label
+from shrinkspeech.surgery.insert import GatedModule, gate
+from shrinkspeech.surgery.slice import slice as slice_graph
 
 from . import Entry
 

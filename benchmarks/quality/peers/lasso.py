@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from benchmarks.quality.peers.own_graph import Graph
 from benchmarks.quality.peers.tuning import Data, finetune, schedule
-from shrinkspeech.captured import Captured
-from shrinkspeech.groups import Groups
-from shrinkspeech.scoring import owners
+from shrinkspeech.fitting.taylor import owners
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.groups.groups import Groups
 
 ALPHA = 0.05
 """α above: how much single weights are pulled, beside units."""

@@ -11,10 +11,10 @@ from torch import nn
 
 import shrinkspeech
 from benchmarks.quality.peers.tuning import Unsupported
-from shrinkspeech.budget import Space, repair, shifted, space
-from shrinkspeech.captured import Captured
-from shrinkspeech.cost import count
-from shrinkspeech.groups import Groups
+from shrinkspeech.budget.widths import Space, repair, shifted, space
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.groups.cost import count
+from shrinkspeech.groups.groups import Groups
 
 
 @dataclass(frozen=True)

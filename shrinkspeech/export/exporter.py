@@ -1,0 +1,167 @@
+"""ONNX export: written whole, checked, and compared with torch at several sizes before anything is left on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from shrinkspeech import __version__
+from shrinkspeech.errors import ExportError, InputError
+from shrinkspeech.export.check import Difference, parity, shapes_of, shapes_text, sized_as, sizes_to_try
+from shrinkspeech.export.onnx_file import first_line, fixed_sizes
+from shrinkspeech.export.onnx_graph import input_names, onnx_model
+from shrinkspeech.files import replacing
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.groups.flops import flops
+
+STANDARD = ("", "ai.onnx")
+"""Names of the domain of standard operators."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """An ONNX file that agrees with the model.
+
+    Attributes:
+        path: where it was written.
+        bytes: its size.
+        opset: version of the standard operators.
+        nodes: number of nodes of the graph.
+        parity: for each set of inputs that was tried its shapes and the largest relative difference.
+        dynamic: for each input the dimensions that may have any size, with their names.
+        flops: FLOP/s (2 × multiply-accumulates) of the model.
+        nonstandard: operators that are not in the ONNX standard.
+        notes: what could not be had, in sentences.
+    """
+
+    path: Path
+    bytes: int
+    opset: int
+    nodes: int
+    parity: tuple[Difference, ...]
+    dynamic: Mapping[str, Mapping[int, str]]
+    flops: float
+    nonstandard: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def difference(self) -> float:
+        """The largest difference at any size, relative."""
+        return max((item.difference for item in self.parity), default=0.0)
+
+
+def export_onnx(
+    captured: Captured,
+    path: str | Path,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    seconds: float = 1.0,
+    tolerance: float = 1e-4,
+) -> ExportReport:
+    """Write a captured model as one ONNX file with dynamic batch and time where the capture has them.
+
+    Args:
+        metadata: entries for the file's own metadata, such as ``source``, ``widths`` (JSON) and ``budget``. The version
+            of ShrinkSpeech, the FLOP/s, ``seconds`` and the example's shapes are added.
+        seconds: audio that one item of the example batch holds, in s.
+        tolerance: largest difference from torch that is accepted, relative to the largest value of an output.
+
+    Raises:
+        ExportError: the model cannot be written as ONNX, or the file does not agree with it. Then no file is left, and
+            one that was there before stays as it was.
+    """
+    model = onnx_model(captured)
+    cost = flops(captured, seconds=seconds)
+    model.producer_name, model.producer_version = "shrinkspeech", __version__
+    model.metadata_props.clear()
+    model.metadata_props.update({**(metadata or {}), **_own_metadata(captured, cost, seconds)})
+    proto, data = _serialised(model)
+    compared, notes = _proved(captured, proto, data, tolerance)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+    return ExportReport(
+        path=Path(path),
+        bytes=len(data),
+        opset=next(entry.version for entry in proto.opset_import if entry.domain in STANDARD),
+        nodes=len(proto.graph.node),
+        parity=compared,
+        dynamic=_dynamic(proto),
+        flops=cost,
+        nonstandard=_nonstandard(proto),
+        notes=notes,
+    )
+
+
+def _own_metadata(captured: Captured, cost: float, seconds: float) -> dict[str, str]:
+    return {
+        "shrinkspeech_version": __version__,
+        "flops_per_second": repr(cost),
+        "seconds": repr(float(seconds)),
+        "example_shapes": json.dumps(shapes_of(captured.example_inputs)),
+    }
+
+
+def _serialised(model: Any) -> tuple[onnx.ModelProto, bytes]:
+    import onnx_ir
+
+    try:
+        proto = onnx_ir.to_proto(model)
+        onnx.checker.check_model(proto)
+        return proto, proto.SerializeToString()
+    except Exception as error:  # the checker and protobuf (2 GiB at most) each raise their own
+        raise ExportError(f"the ONNX model is not valid: {first_line(error)}") from error
+
+
+def _proved(
+    captured: Captured, proto: onnx.ModelProto, data: bytes, tolerance: float
+) -> tuple[tuple[Difference, ...], tuple[str, ...]]:
+    """Compare with torch; returns the differences and notes.
+
+    Raises:
+        ExportError: a difference is above ``tolerance``, or the model cannot be run.
+    """
+    inputs_list, notes = sizes_to_try(sized_as(captured, proto))
+    try:
+        compared = parity(captured, data, inputs_list)
+    except InputError as error:
+        raise ExportError(f"the ONNX model cannot be used: {error}") from error
+    worst = max(compared, key=lambda item: item.difference, default=None)
+    if worst is None:
+        raise ExportError(f"the ONNX model could not be compared with the captured one: {'; '.join(notes)}")
+    if not worst.difference <= tolerance:
+        raise ExportError(
+            f"on inputs of {shapes_text(worst.shapes)} the ONNX model differs from the captured one by "
+            f"{worst.difference:.1e}, relative to the largest value; at most {tolerance:.1e} is accepted"
+        )
+    return compared, (*notes, *_lost(captured, proto))
+
+
+def _lost(captured: Captured, proto: onnx.ModelProto) -> Sequence[str]:
+    """Dimensions that the capture had dynamic and the ONNX graph has not."""
+    names = input_names(captured)
+    leaves = pytree.tree_leaves(captured.example_inputs)
+    dynamic = [dims for dims, leaf in zip(captured.dynamic, leaves, strict=False) if isinstance(leaf, Tensor)]
+    return [
+        f"input '{name}': dimension {dim} is {fixed[dim]} in the ONNX graph, though the captured model takes any size"
+        for name, dims, fixed in zip(names, dynamic, fixed_sizes(proto), strict=False)
+        for dim in sorted(dims & fixed.keys())
+    ]
+
+
+def _dynamic(proto: onnx.ModelProto) -> dict[str, dict[int, str]]:
+    return {
+        value.name: {dim: size.dim_param for dim, size in enumerate(value.type.tensor_type.shape.dim) if size.dim_param}
+        for value in proto.graph.input
+    }
+
+
+def _nonstandard(proto: onnx.ModelProto) -> tuple[str, ...]:
+    nodes = [node for node in proto.graph.node if node.domain not in STANDARD]
+    return tuple(sorted({f"{node.domain}.{node.op_type}" for node in nodes}))

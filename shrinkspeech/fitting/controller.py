@@ -1,0 +1,73 @@
+"""Moving widths at a given cost: gradient steps along the surface F(K) = B, in the logarithm of the widths.
+
+Each step takes the loss gradient per relative change of a width, removes its part along the cost gradient (that part
+is the price λ of a FLOP, found anew in every step), moves, and shifts all widths by one factor so that the cost is
+exactly B. The budget is therefore held without a penalty strength.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from shrinkspeech.budget.widths import Space, shifted
+from shrinkspeech.groups.cost import Cost, DifferentiableCost
+from shrinkspeech.surgery.gates import Widths
+
+
+class WidthController:
+    """Holds the momentum of the width gradient.
+
+    Args:
+        space: limits of ``widths``, and what they cost.
+        rate: root mean square change of log width in one step.
+        memory: share of the old gradient that is kept in each step.
+    """
+
+    def __init__(self, widths: Widths, space: Space, rate: float, memory: float = 0.9) -> None:
+        self.widths, self.space, self.rate, self.memory = widths, space, rate, memory
+        self.cost = DifferentiableCost(Cost({"": space.cost}, {}, space.full), widths.names)
+        self.momentum = torch.zeros(len(widths.names), dtype=torch.float64)
+        self.scale = 0.0
+        self.price = 0.0
+
+    def adopt(self, other: WidthController) -> None:
+        """Go on where another controller, of the same groups, stopped."""
+        self.momentum, self.scale, self.price = other.momentum, other.scale, other.price
+
+    def step(self, budget: float) -> float:
+        """Move the widths by their present gradient and set the cost to ``budget``; returns the cost in FLOP/s."""
+        real = self.widths.real.detach().cpu()
+        gradient = self.widths.fractions.grad
+        if gradient is not None:
+            relative = gradient.detach().cpu() * self.widths.fractions.detach().cpu()
+            self.momentum = self.memory * self.momentum + (1 - self.memory) * relative
+        logs = real.clamp_min(1e-9).log() - self._direction(real)
+        found = shifted(dict(zip(self.widths.names, logs.tolist(), strict=True)), self.space, budget)
+        self.widths.set(found)
+        self.widths.fractions.grad = None
+        return self.space.at(found)
+
+    def _direction(self, real: Tensor) -> Tensor:
+        """The step in log width: the loss gradient without its part along the cost gradient."""
+        logs = real.log().requires_grad_()
+        (slope,) = torch.autograd.grad(self.cost(logs.exp()).log(), logs)
+        free = (real > self.widths.lowest.cpu() + 1e-6) & (real < self.widths.sizes.cpu() - 1e-6)
+        if free.sum() < 2:
+            free = torch.ones_like(free)
+        slope = slope * free
+        self.price = float(self.momentum @ slope / (slope @ slope).clamp_min(1e-12))
+        direction = (self.momentum - self.price * slope) * free
+        size = float(direction.square().mean().sqrt())
+        if size == 0.0:
+            return direction
+        self.scale = max(0.95 * self.scale, size)
+        return (self.rate * direction / self.scale).clamp(-3 * self.rate, 3 * self.rate)
+
+
+def between(start: float, end: float, progress: float) -> float:
+    """Geometric interpolation, ``progress`` clipped to [0, 1]."""
+    progress = min(max(progress, 0.0), 1.0)
+    return math.exp((1 - progress) * math.log(start) + progress * math.log(end))

@@ -1,0 +1,77 @@
+"""The result of a fit, and its run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from shrinkspeech.files import replacing
+from shrinkspeech.graph.captured import Captured
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What the budget was of (``flops``, ``params``, ``size`` or ``latency``), in ``unit``.
+
+    A latency was measured on the machine that ran the fit, all else was counted.
+    """
+
+    quantity: str
+    unit: str
+    original: float
+    target: float
+    reached: float
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit did. FLOP/s are per second of audio; ``seconds`` is the audio in one example, ``duration`` the fit's.
+
+    ``target_flops`` is None where the budget was of something else; ``loss`` is the mean over the last 50 steps,
+    of the weights before they are averaged.
+    """
+
+    original_flops: float
+    target_flops: float | None
+    flops: float
+    budget: Reached
+    original_params: int
+    params: int
+    metrics_before: Mapping[str, float]
+    metrics_after: Mapping[str, float]
+    seconds: float
+    steps: int
+    seed: int
+    duration: float
+    loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A shrunk model: its graph, the width of every group, the units of the original that remain, and the report."""
+
+    captured: Captured
+    widths: Mapping[str, int]
+    kept: Mapping[str, Sequence[int]]
+    report: FitReport
+
+    def save(self, run: str | Path) -> None:
+        """Write ``model.pt2``, ``model.safetensors``, ``widths.json`` and ``report.json`` into the folder ``run``."""
+        folder = Path(run)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.captured.save(folder / "model.pt2")
+        tensors = {name: tensor.detach().cpu().clone() for name, tensor in self.captured.parameters().items()}
+        with replacing(folder / "model.safetensors") as temporary:
+            save_file(tensors, str(temporary))
+        widths = {name: {"width": self.widths[name], "units": list(self.kept[name])} for name in self.widths}
+        _write_json(folder / "widths.json", widths)
+        _write_json(folder / "report.json", asdict(self.report))
+
+
+def _write_json(path: Path, value: object) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,70 @@
+"""What a fit is told, and what it tells: its settings and its progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from shrinkspeech.budget.quantity import FLOPS, Quantity
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The method's own settings; docs/method.md says what each was measured to do.
+
+    Attributes:
+        warm_start: the first slice leaves this times the budget; None starts from the whole model.
+        gate_share: share of the steps with gates; the rest tunes the sliced model.
+        hold_share: share of the gated steps at constant cost.
+        window: width of the noisy boundary at the start, in units; it ends at 1.
+        keep_power: the gates' noisy features keep their power, as in the paper, instead of having the Wiener gain.
+        width_rate: root mean square change of log width in a gated step.
+        reslice: units that are closed for good are removed as soon as that leaves less than this share of the FLOP/s of
+            the graph that is trained; 0 never.
+        calibration: batches for scores and folding.
+        score: ``selection`` (see ``selection.py``; Taylor scores where it does not apply), ``taylor`` (gradients) or
+            ``magnitude`` (L2 norm, the usual baseline).
+        distil: weight of the distance to the original's outputs, relative to their variance.
+        warm_up: share of the steps in which the learning rate rises.
+        average: the weights that a fit leaves are a running average over about this share of the tuning steps; 0: the last.
+    """
+
+    warm_start: float | None = 2.0
+    gate_share: float = 0.25
+    hold_share: float = 0.5
+    window: float = 8.0
+    keep_power: bool = False
+    width_rate: float = 0.01
+    reslice: float = 0.8
+    calibration: int = 8
+    fold: bool = True
+    score: str = "selection"
+    distil: float = 16.0
+    warm_up: float = 0.15
+    weight_decay: float = 0.01
+    clip: float = 5.0
+    average: float = 0.2
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of a fit.
+
+    Attributes:
+        flops: FLOP/s at the present widths.
+        cost: what the budget limits, at the present widths; ``target`` is its limit, ``quantity`` says what it is.
+        metrics: what the recipe's ``evaluate`` returned last.
+    """
+
+    step: int
+    steps: int
+    stage: str
+    loss: float
+    flops: float
+    target: float
+    metrics: Mapping[str, float]
+    cost: float = 0.0
+    quantity: Quantity = FLOPS
+
+
+Listener = Callable[[Progress], None]

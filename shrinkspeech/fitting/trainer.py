@@ -1,0 +1,211 @@
+"""One optimiser step after another: batches, loss, learning rate, Accelerate. Knows nothing of widths."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from shrinkspeech.budget.quantity import FLOPS, Quantity
+from shrinkspeech.errors import RecipeError
+from shrinkspeech.fitting.recipe import Recipe
+from shrinkspeech.fitting.settings import Listener, Progress, Settings
+from shrinkspeech.fitting.taylor import random_projection
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.surgery.part import Moments
+
+
+class Trainer:
+    """Trains whatever graph stands in for the original at the moment.
+
+    The stages of a fit write what the user sees of them into ``stage``, ``flops``, ``cost`` and ``target``.
+
+    Args:
+        steps: length of the learning-rate cycle.
+    """
+
+    def __init__(
+        self,
+        original: Captured,
+        recipe: Recipe,
+        settings: Settings,
+        steps: int,
+        learning_rate: float,
+        listener: Listener,
+    ) -> None:
+        self.recipe, self.settings, self.learning_rate, self.listener = recipe, settings, learning_rate, listener
+        self.accelerator = Accelerator()
+        self.teacher: nn.Module | None = None
+        if recipe.loss is None or settings.distil > 0:
+            self.teacher = original.module().requires_grad_(False).to(self.accelerator.device)
+        self.batches = self._endless()
+        self.used = 0
+        self.restart(steps)
+        self.stage, self.quantity = "", FLOPS
+        self.flops, self.cost, self.target = 0.0, 0.0, 0.0
+        self.metrics: dict[str, float] = {}
+
+    quantity: Quantity
+
+    def restart(self, steps: int) -> None:
+        """Begin a new learning-rate cycle."""
+        self.step, self.steps = 0, steps
+        self.recent: list[float] = []
+
+    @property
+    def gated_steps(self) -> int:
+        """How many steps of the cycle have gates."""
+        return round(self.settings.gate_share * self.steps)
+
+    def prepare(self, model: nn.Module, weights: Sequence[Tensor], moments: Moments) -> tuple[Any, Any]:
+        """A model and its optimiser on the device, with the moments of an earlier optimiser; forgets the ones before."""
+        self.accelerator.free_memory()
+        model.to(self.accelerator.device)
+        optimiser = torch.optim.AdamW(weights, lr=self.learning_rate, weight_decay=self.settings.weight_decay)
+        for name, parameter in model.named_parameters():
+            if (state := moments.get(own_name(name))) is not None:
+                optimiser.state[parameter] = to_device(dict(state), parameter.device)
+        prepared: tuple[Any, Any] = self.accelerator.prepare(model, optimiser)
+        prepared[0].train()
+        return prepared
+
+    def descend(self, model: nn.Module, optimiser: Any, weights: Sequence[Tensor]) -> None:
+        """One optimiser step on the weights; other gradients (those of the widths) are left as they come."""
+        batch = self.next_batch()
+        for group in optimiser.param_groups:
+            group["lr"] = self.learning_rate * self.schedule()
+        loss = self.loss(model, batch)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise RecipeError(
+                f"the loss of '{self.recipe.name}' is {value} at step {self.step} ({self.stage}): lower --learning-rate, "
+                "or look for bad values in the batches"
+            )
+        optimiser.zero_grad()
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(weights, self.settings.clip)
+        optimiser.step()
+        self.step += 1
+        self.recent = [*self.recent[-49:], value]
+        self.listener(
+            Progress(
+                self.step,
+                self.steps,
+                self.stage,
+                value,
+                self.flops,
+                self.target,
+                self.metrics,
+                self.cost,
+                self.quantity,
+            )
+        )
+
+    def schedule(self) -> float:
+        """One cycle over all steps: a linear rise, then half a cosine."""
+        done, rise = self.step / max(self.steps, 1), self.settings.warm_up
+        if done < rise:
+            return 0.1 + 0.9 * done / rise
+        return 0.5 * (1 + math.cos(math.pi * (done - rise) / (1 - rise)))
+
+    # -- losses ---------------------------------------------------------------------------------------------------
+
+    def loss(self, model: Any, batch: Any) -> Tensor:
+        """The task loss, the distance to the original's outputs, or their weighted sum."""
+        arguments = self.inputs(batch, self.accelerator.device)
+        with self.accelerator.autocast():
+            outputs = model(*arguments)
+            if self.recipe.loss is None:
+                return self._distance(outputs, arguments)
+            loss = self.recipe.loss(outputs, to_device(batch, self.accelerator.device))
+            if self.teacher is not None:
+                loss = loss + self.settings.distil * self._distance(outputs, arguments)
+            return loss
+
+    def calibration_loss(self, model: Any, batch: Any, generator: torch.Generator) -> Tensor:
+        """The task loss; without labels, what a square error to the original's outputs would feel."""
+        if self.recipe.loss is None:
+            return random_projection(model(*self.inputs(batch, self.accelerator.device)), generator)
+        return self.loss(model, batch)
+
+    def _distance(self, outputs: Any, arguments: tuple[Any, ...]) -> Tensor:
+        """Mean square difference to the original's outputs, relative to their variance."""
+        assert self.teacher is not None
+        with torch.no_grad():
+            wanted = self.teacher(*arguments)
+        pairs = zip(tree_leaves(outputs), tree_leaves(wanted), strict=True)
+        parts = [distance(x, y) for x, y in pairs if isinstance(y, Tensor) and y.is_floating_point()]
+        if not parts:
+            raise RecipeError(
+                "the model has no real-valued output to keep near the original's: give --distil 0 and a loss"
+            )
+        return torch.stack(parts).mean()
+
+    # -- data -----------------------------------------------------------------------------------------------------
+
+    def inputs(self, batch: Any, device: Any) -> tuple[Any, ...]:
+        """The model's arguments in a batch."""
+        given = self.recipe.inputs(batch)
+        return to_device(tuple(given) if isinstance(given, tuple | list) else (given,), device)
+
+    def next_batch(self) -> Any:
+        self.used += 1
+        return next(self.batches)
+
+    def _endless(self) -> Iterator[Any]:
+        """The recipe's batches, from the start again when they end."""
+        while True:
+            empty = True
+            for batch in self.recipe.train_batches():
+                empty = False
+                yield batch
+            if empty:
+                raise RecipeError(f"train_batches() of '{self.recipe.name}' yields nothing")
+
+    def evaluate(self, module: nn.Module) -> dict[str, float]:
+        """The recipe's metrics of a model; none if it has no ``evaluate``."""
+        if self.recipe.evaluate is None:
+            return {}
+        module.eval()
+        with torch.no_grad():
+            self.metrics = {name: float(value) for name, value in self.recipe.evaluate(module).items()}
+        return self.metrics
+
+
+def distance(x: Tensor, wanted: Tensor) -> Tensor:
+    """Mean square difference relative to the variance of what is wanted; infinite values (of masks) are left out."""
+    known = wanted.isfinite()
+    if not known.all():
+        x, wanted = x[known], wanted[known]
+    return (x - wanted).square().sum() / (wanted.var(correction=0) * wanted.numel()).clamp_min(1e-8)
+
+
+def own_name(name: str) -> str:
+    """The user's name of a parameter, also where gates stand around the graph."""
+    return name.removeprefix("graph.")
+
+
+def moments_of(model: nn.Module, optimiser: Any) -> dict[str, dict[str, Any]]:
+    """State of an optimiser by the parameter's own name."""
+    inner = getattr(optimiser, "optimizer", optimiser)
+    names = {id(parameter): own_name(name) for name, parameter in model.named_parameters()}
+    return {names[id(p)]: dict(state) for p, state in inner.state.items() if id(p) in names}
+
+
+def seed_everything(seed: int) -> None:
+    """Seed ``random``, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def to_device(value: Any, device: Any) -> Any:
+    """Every tensor inside ``value`` on ``device``."""
+    return tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, value)

@@ -1,0 +1,10 @@
+"""The user's model as one ATen graph.
+
+captured.py     the record that every later stage works on
+capture.py      from a module or an exported program to that record
+stand_ins.py    recurrent layers as one node while a graph is traced
+normalise.py    fewer forms of the same computation, none of which changes a result
+modes.py        train() and eval() of a captured graph
+sizes.py        inputs of other sizes, and which dimensions are dynamic
+compare.py      how far two results are apart
+"""

@@ -1,0 +1,190 @@
+"""Capture: one ATen graph for every model, with ``torch.export``.
+
+The routes that were measured to work most often are tried in order; the error of the first names the user's own line.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram
+from torch.utils import _pytree as pytree
+
+from shrinkspeech.errors import CaptureError
+from shrinkspeech.graph import stand_ins as recurrent
+from shrinkspeech.graph.captured import Captured, dynamic_spec, quiet, set_attribute, with_shapes
+from shrinkspeech.graph.modes import trainable
+from shrinkspeech.graph.normalise import normalise
+from shrinkspeech.graph.sizes import proved_dynamic
+
+
+def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | None = None) -> Captured:
+    """Capture a model in eval mode.
+
+    Args:
+        model: a module, or a program that is exported already (then its own example inputs serve if none are given).
+        example_inputs: one tensor for each positional input, batch first, for instance ``(torch.zeros(2, 16000),)``.
+            A batch of one is doubled, so that the batch can be dynamic.
+
+    Raises:
+        CaptureError: no route through ``torch.export`` works; the message holds the last route's own words.
+    """
+    if isinstance(model, ExportedProgram):
+        inputs = _program_inputs(model, example_inputs)
+        return _from_program(model, inputs, (), None)
+    if example_inputs is None:
+        raise CaptureError("a module needs example inputs: pass one tensor for each of its inputs")
+    inputs = tuple(example_inputs)
+    module = copied(model).cpu().eval()
+    fold_parametrisations(module)
+    doubled = _double_batch(inputs)
+    failures: list[str] = []
+    for strict in (False, True):
+        for example, every in ((doubled, True), (doubled, False), (inputs, None)):
+            try:
+                program = _export(module, example, strict, every)
+                notes = _route_notes(strict, every)
+                return _settled(_from_program(program, example, notes, module), module, strict)
+            except Exception as error:
+                failures.append(f"{type(error).__name__}: {str(error).strip()[:600]}")
+    fixed = f"; with fixed sizes: {failures[2]}" if failures[2] != failures[0] else ""
+    raise CaptureError(f"torch.export cannot capture {type(model).__name__}: {failures[0]}{fixed}")
+
+
+def _settled(captured: Captured, module: nn.Module, strict: bool) -> Captured:
+    """The capture once more with the sizes fixed that turned out not to be dynamic: numbers stand where symbols stood."""
+    nodes = [node for node in captured.graph_module.graph.nodes if node.op == "placeholder"]
+    values = [node.meta.get("val") for node in nodes]
+    symbolic = [
+        {i for i, size in enumerate(x.shape) if not isinstance(size, int)} if isinstance(x, Tensor) else set()
+        for x in values
+    ]
+    if all(found == set(proved) for found, proved in zip(symbolic, captured.dynamic, strict=True)):
+        return captured
+    try:
+        program = _exported(
+            module, captured.example_inputs, dynamic_spec(captured.example_inputs, captured.dynamic), strict
+        )
+        again = _from_program(program, captured.example_inputs, captured.notes, module)
+    except Exception:
+        return captured
+    return replace(again, notes=captured.notes) if again.dynamic == captured.dynamic else captured
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy, also of a model that holds computed tensors (the old ``weight_norm`` keeps its weight as one)."""
+    computed = [x for child in model.modules() for x in vars(child).values() if isinstance(x, Tensor) and not x.is_leaf]
+    return copy.deepcopy(model, {id(x): x.detach().clone() for x in computed})
+
+
+def _route_notes(strict: bool, every: bool | None) -> tuple[str, ...]:
+    notes = ["captured in strict mode"] if strict else []
+    if every is None:
+        notes.append("no dimension could be made dynamic: batch and length stay as in the example")
+    elif not every:
+        notes.append("only batch and the last dimension were made dynamic")
+    return tuple(notes)
+
+
+def _double_batch(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A batch of one is repeated where every tensor has it: sizes of 1 are never dynamic."""
+    tensors = [x for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor)]
+    if tensors and all(x.dim() > 1 and x.shape[0] == 1 for x in tensors):
+        return pytree.tree_map(lambda x: torch.cat([x, x]) if isinstance(x, Tensor) else x, inputs)
+    return inputs
+
+
+def _export(module: nn.Module, inputs: tuple[Any, ...], strict: bool, every: bool | None) -> ExportedProgram:
+    def dims(x: Any) -> Any:
+        if not isinstance(x, Tensor) or every is None:
+            return None
+        chosen = range(x.dim()) if every else {0, x.dim() - 1}
+        return {dim: Dim.AUTO for dim in chosen if x.dim()}
+
+    return _exported(module, inputs, None if every is None else pytree.tree_map(dims, inputs), strict)
+
+
+def _exported(module: nn.Module, inputs: tuple[Any, ...], spec: Any, strict: bool) -> ExportedProgram:
+    with recurrent.tracing(), quiet(), counting_modules():
+        program = torch.export.export(module, inputs, dynamic_shapes=spec, strict=strict)
+    recurrent.restore(program.graph_module)
+    return program
+
+
+@contextmanager
+def counting_modules() -> Iterator[None]:
+    """torch.export loses count of modules where one raises and its caller goes on (``except TypeError: layer(x)``)."""
+    original = fx.Tracer.call_module
+
+    def call_module(tracer: fx.Tracer, *args: Any) -> Any:
+        depth = len(tracer.module_stack)
+        try:
+            return original(tracer, *args)
+        except Exception:
+            while len(tracer.module_stack) > depth:
+                tracer.module_stack.popitem()
+            raise
+
+    fx.Tracer.call_module = call_module  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        fx.Tracer.call_module = original  # type: ignore[method-assign]
+
+
+def fold_parametrisations(module: nn.Module) -> None:
+    """Weight norm (both APIs) and other parametrisations become plain weights, in place."""
+    from torch.nn.utils import parametrize
+
+    for child in module.modules():
+        if parametrize.is_parametrized(child):
+            # A deep copy shares its class with the original, and folding deletes the weight's property from that class.
+            kind = type(child)
+            child.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
+            for name in list(child.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(child, name, leave_parametrized=True)
+        for key, hook in list(child._forward_pre_hooks.items()):
+            if type(hook).__name__ in ("WeightNorm", "SpectralNorm"):
+                hook.remove(child)  # type: ignore[attr-defined]
+                del child._forward_pre_hooks[key]
+
+
+def _program_inputs(program: ExportedProgram, given: Sequence[Any] | None) -> tuple[Any, ...]:
+    if given is not None:
+        return tuple(given)
+    if program.example_inputs is None or program.example_inputs[1]:
+        raise CaptureError("this program brings no positional example inputs: pass them, or give --example")
+    return tuple(program.example_inputs[0])
+
+
+def _from_program(
+    program: ExportedProgram, inputs: tuple[Any, ...], notes: tuple[str, ...], module: nn.Module | None
+) -> Captured:
+    unlifted = program.module()
+    graph_module = trainable(unlifted)
+    graph_module.meta = {}
+    _compact(graph_module)
+    normalise(graph_module)
+    dynamic = tuple(
+        frozenset(i for i, size in enumerate(value.shape) if not isinstance(size, int))
+        if isinstance(value, Tensor)
+        else frozenset()
+        for value in (node.meta.get("val") for node in graph_module.graph.nodes if node.op == "placeholder")
+    )
+    captured = with_shapes(Captured(graph_module, inputs, dynamic, {}, notes=notes))
+    return proved_dynamic(captured, program.module() if module is None else module)
+
+
+def _compact(module: nn.Module) -> None:
+    """A tensor that is a window into a larger memory (a Hann window is made with one sample more), or that repeats a smaller
+    one (``expand``), gets its own."""
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        own = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+        if not own and not isinstance(tensor, nn.Parameter):
+            set_attribute(module, name, tensor.clone())

@@ -1,0 +1,162 @@
+"""A captured graph: what every later stage works on, and how it is saved, trained and looked into."""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram
+from torch.utils import _pytree as pytree
+
+from shrinkspeech.files import replacing
+from shrinkspeech.graph import stand_ins as recurrent
+from shrinkspeech.graph.modes import TrainableGraph, trainable
+from shrinkspeech.graph.normalise import own_memory
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A model as an ATen graph in eval mode.
+
+    Attributes:
+        graph_module: the graph and its parameters.
+        example_inputs: one tensor for each input.
+        dynamic: for each input tensor the dimensions that may have another size than in the example.
+        shapes: sizes of every tensor that each node returns for the example inputs, by node name.
+        numbers: values of the nodes that compute sizes.
+        notes: what could not be had, in sentences.
+    """
+
+    graph_module: fx.GraphModule
+    example_inputs: tuple[Any, ...]
+    dynamic: tuple[frozenset[int], ...]
+    shapes: Mapping[str, tuple[tuple[int, ...], ...]]
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def batch(self) -> int:
+        """Items in the example batch: inputs are batch first, so the first dimension of the first input that has several."""
+        tensors = [x for x in pytree.tree_leaves(self.example_inputs) if isinstance(x, Tensor) and x.dim() > 1]
+        return int(tensors[0].shape[0]) if tensors else 1
+
+    def module(self) -> TrainableGraph:
+        """A trainable copy: its ``train()`` and ``eval()`` work; parameters are not shared."""
+        with quiet():
+            return trainable(copy.deepcopy(self.graph_module)).eval()
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Parameters, buffers and constants under the user's own names."""
+        return dict(self.graph_module.state_dict(keep_vars=True))
+
+    def module_of(self, node: fx.Node) -> str:
+        """Path of the user's module that computes ``node``; empty for the model itself."""
+        stack = node.meta.get("nn_module_stack") or {}
+        path = list(stack.values())[-1][0] if stack else ""
+        return "" if path.startswith("_empty") else path.removeprefix("L['self'].")
+
+    def where(self, node: fx.Node) -> str:
+        """Module path and source line of ``node``, as far as the graph knows them."""
+        stack = node.meta.get("nn_module_stack") or {}
+        kind = str(list(stack.values())[-1][1]).rpartition(".")[2] if stack else ""
+        parts = [
+            f"{self.module_of(node) or 'model'}" + (f" ({kind})" if kind and not kind.startswith("_empty") else "")
+        ]
+        line = source_line(node)
+        return ", ".join([*parts, line] if line else parts)
+
+    def save(self, path: str | Path, extra_files: dict[str, Any] | None = None) -> None:
+        """Write a ``.pt2`` that ``torch.export.load`` reads without any of the user's code."""
+        program = self.program()
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer, extra_files=extra_files or {})
+        with replacing(path) as temporary:
+            Path(temporary).write_bytes(buffer.getvalue())
+
+    def program(self, for_onnx: bool = False) -> ExportedProgram:
+        """The graph as an ``ExportedProgram`` in eval mode, with the same dynamic dimensions."""
+        module = self.module()
+        if for_onnx:
+            recurrent.stand_in(module)
+            own_memory(module)
+        spec = dynamic_spec(self.example_inputs, self.dynamic)
+        with recurrent.tracing(), quiet():
+            program = torch.export.export(module, self.example_inputs, dynamic_shapes=spec, strict=False)
+        if not for_onnx:
+            recurrent.restore(program.graph_module)
+        return program
+
+
+def source_line(node: fx.Node) -> str:
+    """``file.py:12`` of the innermost line of user code that made ``node``."""
+    lines = [
+        line.strip() for line in (node.meta.get("stack_trace") or "").splitlines() if line.strip().startswith("File ")
+    ]
+    torch_dir = os.path.dirname(torch.__file__)
+    for line in reversed(lines):
+        name = line.split('"')[1]
+        if not name.startswith(torch_dir) and "<" not in name:
+            return f"{os.path.basename(name)}:{line.split('line ')[1].split(',')[0]}"
+    return ""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """torch.export warns about its own internals; nothing there is for the user to act on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph and writes down sizes and numbers, nothing else."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
+        self.numbers: dict[str, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        leaves = list(result) if isinstance(result, list | tuple) else [result]
+        self.shapes[n.name] = tuple(tuple(x.shape) for x in leaves if isinstance(x, Tensor))
+        if isinstance(result, int | float | bool):
+            self.numbers[n.name] = result
+        return result
+
+
+def with_shapes(captured: Captured) -> Captured:
+    """The record with sizes read off a run of the graph on its example inputs."""
+    recorder = _Recorder(captured.graph_module)
+    with torch.no_grad():
+        recorder.run(*captured.example_inputs)
+    return replace(captured, shapes=recorder.shapes, numbers=recorder.numbers)
+
+
+def attribute(module: nn.Module, path: str) -> Any:
+    """A parameter, buffer or constant by its dotted path."""
+    value: Any = module
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def set_attribute(module: nn.Module, path: str, value: Any) -> None:
+    """Replace a parameter, buffer or constant by its dotted path."""
+    parent, _, name = path.rpartition(".")
+    setattr(attribute(module, parent) if parent else module, name, value)
+
+
+def dynamic_spec(inputs: tuple[Any, ...], dynamic: tuple[frozenset[int], ...]) -> Any:
+    leaves, spec = pytree.tree_flatten(inputs)
+    dims = [{dim: Dim.AUTO for dim in sorted(which)} or None for which in dynamic]
+    return pytree.tree_unflatten(dims[: len(leaves)], spec)

@@ -1,0 +1,286 @@
+"""Clean-up of a captured graph, so that later stages see fewer forms. What the graph computes stays the same.
+
+One pass a function; each takes a ``GraphModule`` and changes it in place. ``normalise`` runs them all.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx
+
+from shrinkspeech.graph.modes import is_recurrent
+
+aten = torch.ops.aten
+
+REGIONS = (torch.ops.higher_order.wrap_with_set_grad_enabled, torch.ops.higher_order.wrap_with_autocast)
+
+
+def normalise(graph_module: fx.GraphModule) -> None:
+    """Every pass in order, then dead code is removed."""
+    inline_regions(graph_module)
+    drop_guards(graph_module)
+    use_pure_forms(graph_module)
+    merge_attributes(graph_module)
+    name_sizes(graph_module)
+    loosen_views(graph_module)
+    split_recurrent(graph_module)
+    remove_dead(graph_module.graph)
+    graph_module.graph.lint()
+    graph_module.recompile()
+
+
+def remove_dead(graph: fx.Graph) -> None:
+    """Remove what nobody reads; attention and dropout draw random numbers, which keeps nothing alive here."""
+    graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or mutates(node))
+
+
+ASSERTIONS = (aten._assert_tensor_metadata.default, aten._assert_async.msg, aten._assert_scalar.default)
+
+
+def drop_guards(graph_module: fx.GraphModule) -> None:
+    """Guards on input sizes and assertions compute nothing."""
+    graph = graph_module.graph
+    for node in reversed(list(graph.nodes)):
+        guard = node.op == "call_module" and node.target == "_guards_fn"
+        if guard or (node.op == "call_function" and node.target in ASSERTIONS):
+            graph.erase_node(node)
+    if hasattr(graph_module, "_guards_fn"):
+        delattr(graph_module, "_guards_fn")
+
+
+def inline_regions(graph_module: fx.GraphModule) -> None:
+    """``no_grad`` and ``autocast`` regions become part of the graph around them."""
+    graph = graph_module.graph
+    for node in list(graph.nodes):
+        if node.op != "call_function" or node.target not in REGIONS:
+            continue
+        skip = 1 if node.target is REGIONS[0] else 4
+        body = getattr(graph_module, node.args[skip].target)
+        inline_regions(body)
+        inner = dict(zip((n for n in body.graph.nodes if n.op == "placeholder"), node.args[skip + 1 :], strict=True))
+        for child in body.graph.nodes:
+            if child.op == "get_attr" and not hasattr(graph_module, str(child.target)):
+                setattr(graph_module, str(child.target), getattr(body, str(child.target)))
+        with graph.inserting_before(node):
+            results = graph.graph_copy(body.graph, inner)
+        _replace_results(graph, node, results if isinstance(results, list | tuple) else (results,))
+
+
+def _replace_results(graph: fx.Graph, node: fx.Node, results: Any) -> None:
+    for user in list(node.users):
+        user.replace_all_uses_with(results[user.args[1]])
+        graph.erase_node(user)
+    graph.erase_node(node)
+
+
+SOMETIMES_RETURNS_INPUT = frozenset(
+    {"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "type_as", "atleast_1d"}
+)
+"""Operators that may return their input itself (dropout in eval mode), though their schema does not say so."""
+
+
+def use_pure_forms(graph_module: fx.GraphModule) -> None:
+    """``relu_`` becomes ``relu`` where nobody reads the tensor that it writes to, or a view of it, afterwards.
+
+    One pass in the order of the graph: ``seen`` holds for each piece of memory the last reader of what aliases it.
+    """
+    order = {node: i for i, node in enumerate(graph_module.graph.nodes)}
+    memory: dict[fx.Node, fx.Node] = {}
+    seen: dict[fx.Node, int] = {}
+    for node, place in order.items():
+        owner = memory[node.args[0]] if _aliases(node) else node
+        pure = _pure_form(node)
+        if pure is not None and owner.op == "call_function" and seen[owner] <= place:
+            node.target, owner = pure, node
+        memory[node] = owner
+        last = max((order[user] for user in node.users), default=place)
+        seen[owner] = max(seen.get(owner, place), last)
+
+
+def _aliases(node: fx.Node) -> bool:
+    """Whether the result may share memory with the first argument."""
+    if node.op != "call_function" or not node.args or not isinstance(node.args[0], fx.Node):
+        return False
+    schema = getattr(node.target, "_schema", None)
+    shares = schema is not None and any(result.alias_info is not None for result in schema.returns)
+    return node.target is operator.getitem or shares or _name(node) in SOMETIMES_RETURNS_INPUT
+
+
+def mutates(node: fx.Node) -> bool:
+    """Whether the node changes its first argument in place."""
+    schema = getattr(node.target, "_schema", None)
+    return bool(schema and schema.is_mutable and _name(node).endswith("_"))
+
+
+def _name(node: fx.Node) -> str:
+    """The operator's name without its overload: ``relu_``."""
+    return str(getattr(node.target, "_opname", ""))
+
+
+COMPARISONS = frozenset(
+    {"eq_", "ne_", "lt_", "le_", "gt_", "ge_", "logical_and_", "logical_or_", "logical_xor_", "logical_not_"}
+)
+"""In place they keep the number type of their target, their pure forms return truth values."""
+
+
+def _pure_form(node: fx.Node) -> Any:
+    if node.op != "call_function" or not mutates(node) or not isinstance(node.args[0], fx.Node):
+        return None
+    if _name(node) in COMPARISONS or _promotes(node):
+        return None
+    packet = getattr(aten, _name(node)[:-1], None)
+    return getattr(packet, getattr(node.target, "_overloadname", ""), None) if packet is not None else None
+
+
+def _promotes(node: fx.Node) -> bool:
+    """Whether the pure form could return another number type than that of the tensor written to."""
+    values = [source.meta.get("val") for source in node.all_input_nodes]
+    target, *others = [value.dtype for value in values if isinstance(value, Tensor)] or [torch.float32]
+    return not target.is_floating_point or any(other.is_floating_point and other != target for other in others)
+
+
+def merge_attributes(graph_module: fx.GraphModule) -> None:
+    """One node for each parameter, buffer and constant."""
+    first: dict[str, fx.Node] = {}
+    for node in list(graph_module.graph.nodes):
+        if node.op == "get_attr":
+            known = first.setdefault(str(node.target), node)
+            if known is not node:
+                node.replace_all_uses_with(known)
+                graph_module.graph.erase_node(node)
+
+
+def name_sizes(graph_module: fx.GraphModule) -> None:
+    """Say what an operator leaves implicit: the parts of a chunk, the squeezed axes, the scale of attention."""
+    for node in list(graph_module.graph.nodes):
+        if node.op != "call_function":
+            continue
+        if node.target in (aten.chunk.default, aten.split.Tensor):
+            _name_parts(node)
+        elif node.target is aten.squeeze.default:
+            shape = _shape(node.args[0])
+            node.target = aten.squeeze.dims
+            node.args = (node.args[0], [dim for dim, size in enumerate(shape) if isinstance(size, int) and size == 1])
+        elif node.target in (aten.squeeze.dim, aten.squeeze.dims):
+            _name_squeezed(node)
+        elif node.target is aten.scaled_dot_product_attention.default and node.kwargs.get("scale") is None:
+            node.kwargs = {**node.kwargs, "scale": 1.0 / math.sqrt(_shape(node.args[0])[-1])}
+
+
+def _name_squeezed(node: fx.Node) -> None:
+    """Only the axes that are squeezed: one of several elements stays, also where slicing leaves it just one."""
+    shape, given = _shape(node.args[0]), cast("int | list[int]", node.args[1])
+    dims = [dim % len(shape) for dim in ([given] if isinstance(given, int) else given)] if shape else []
+    dims = [dim for dim in dims if not isinstance(shape[dim], int) or shape[dim] == 1]
+    if dims and node.target is aten.squeeze.dims:
+        node.args = (node.args[0], dims)
+    elif not dims:
+        node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+        node.graph.erase_node(node)
+
+
+MOVED = frozenset((aten.transpose.int, aten.permute.default, aten.t.default, aten.mT.default, aten.swapaxes.default))
+
+
+def loosen_views(graph_module: fx.GraphModule) -> None:
+    """A view of transposed memory may copy: whether it has to depends on strides, which attention kernels choose by width."""
+    for node in graph_module.graph.nodes:
+        if node.target is aten.view.default and isinstance(node.args[0], fx.Node) and node.args[0].target in MOVED:
+            node.target = aten.reshape.default
+
+
+def own_memory(graph_module: fx.GraphModule) -> None:
+    """For ONNX, which knows no strides: what may be copied is. The exporter drops copies that look needless by the
+    strides of one attention kernel, and then decomposes attention into operators that leave others."""
+    contiguous: dict[str, Any] = {"memory_format": torch.contiguous_format}
+    for node in list(graph_module.graph.nodes):
+        if node.target is aten.contiguous.default:
+            node.target, node.args, node.kwargs = aten.clone.default, node.args[:1], contiguous
+        elif node.target is aten.reshape.default and isinstance(node.args[0], fx.Node) and node.args[0].target in MOVED:
+            with graph_module.graph.inserting_before(node):
+                node.update_arg(0, graph_module.graph.call_function(aten.clone.default, node.args[:1], contiguous))
+    graph_module.recompile()
+
+
+def _name_parts(node: fx.Node) -> None:
+    dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+    sizes = [value.shape[dim] for value in node.meta.get("val", ())]
+    if sizes and all(isinstance(size, int) for size in sizes):
+        node.target, node.args, node.kwargs = aten.split_with_sizes.default, (node.args[0], sizes, dim), {}
+
+
+def _shape(node: Any) -> tuple[Any, ...]:
+    return tuple(node.meta["val"].shape)
+
+
+def split_recurrent(graph_module: fx.GraphModule) -> None:
+    """A fused recurrent layer becomes one call for each layer and direction, so that each can have its own width."""
+    for node in list(graph_module.graph.nodes):
+        if node.op == "call_function" and is_recurrent(node.target):
+            _Splitter(graph_module.graph, node).run()
+
+
+class _Splitter:
+    def __init__(self, graph: fx.Graph, node: fx.Node) -> None:
+        self.graph, self.node = graph, node
+        arguments: Any = node.args
+        states: Any
+        params: Any
+        _, states, params, self.biases, self.layers, self.dropout, self.train, both, self.batch_first = arguments
+        self.params, self.directions = list(params), 2 if both else 1
+        self.states = list(states) if isinstance(states, list | tuple) else [states]
+        self.several = isinstance(states, list | tuple)
+
+    def call(self, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
+        node = self.graph.call_function(target, args, kwargs)
+        node.meta = {key: self.node.meta[key] for key in ("nn_module_stack", "stack_trace") if key in self.node.meta}
+        return node
+
+    def run(self) -> None:
+        if self.layers * self.directions == 1:
+            return
+        each = len(self.params) // (self.layers * self.directions)
+        x, finals = self.node.args[0], []
+        with self.graph.inserting_before(self.node):
+            for layer in range(self.layers):
+                outputs = []
+                for direction in range(self.directions):
+                    index = layer * self.directions + direction
+                    out, final = self.single(x, index, self.params[index * each : (index + 1) * each], direction == 1)
+                    outputs.append(out)
+                    finals.append(final)
+                x = outputs[0] if len(outputs) == 1 else self.call(aten.cat.default, outputs, 2)
+                if self.dropout and layer < self.layers - 1:
+                    x = self.call(aten.dropout.default, x, self.dropout, self.train)
+            results = [x, *(self.joined(finals, i) for i in range(len(self.states)))]
+        _replace_results(self.graph, self.node, results)
+
+    def joined(self, finals: list[list[fx.Node]], which: int) -> fx.Node | None:
+        """The final states of all layers and directions, if anybody asks for them."""
+        if not any(user.args[1] == which + 1 for user in self.node.users):
+            return None
+        return self.call(aten.cat.default, [final[which] for final in finals], 0)
+
+    def single(self, x: Any, index: int, params: list[Any], backwards: bool) -> tuple[fx.Node, list[fx.Node]]:
+        """One layer in one direction: (output, final states)."""
+        time = 1 if self.batch_first else 0
+        states = [self.state(state, index) for state in self.states]
+        source = self.call(aten.flip.default, x, [time]) if backwards else x
+        given = states if self.several else states[0]
+        fused = self.call(
+            self.node.target, source, given, params, self.biases, 1, 0.0, self.train, False, self.batch_first
+        )
+        out = self.call(operator.getitem, fused, 0)
+        finals = [self.call(operator.getitem, fused, 1 + i) for i in range(len(states))]
+        return (self.call(aten.flip.default, out, [time]) if backwards else out), finals
+
+    def state(self, state: fx.Node, index: int) -> fx.Node:
+        """The initial state of one layer: zeros are made anew, anything else is sliced."""
+        if state.target is aten.zeros.default:
+            sizes: Any = state.args[0]
+            return self.call(aten.zeros.default, [1, *sizes[1:]], **dict(state.kwargs))
+        return self.call(aten.slice.Tensor, state, 0, index, index + 1)

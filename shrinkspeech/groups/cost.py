@@ -1,0 +1,160 @@
+"""Cost: floating-point operations as a polynomial in the widths of the groups, exact at integers.
+
+A contraction costs 2 × the product of the widths of its letters; an axis is a sum of products of group widths, so the
+whole cost is Σ c · ∏ K_g. The polynomial is evaluated on integers, floats or differentiable tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from shrinkspeech.axes.algebra import Axis, Fixed, Label, Product, Sum
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.groups.groups import Groups
+from shrinkspeech.rules.registry import Term
+
+Monomial = tuple[str, ...]
+"""Sorted group names, repeated for powers; empty for a constant."""
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """Σ c · ∏ K_g, with K_g the width of group g."""
+
+    terms: Mapping[Monomial, float]
+
+    def __add__(self, other: Polynomial) -> Polynomial:
+        result = dict(self.terms)
+        for key, value in other.terms.items():
+            result[key] = result.get(key, 0.0) + value
+        return Polynomial(result)
+
+    def __mul__(self, other: Polynomial) -> Polynomial:
+        result: dict[Monomial, float] = {}
+        for a, x in self.terms.items():
+            for b, y in other.terms.items():
+                key = tuple(sorted(a + b))
+                result[key] = result.get(key, 0.0) + x * y
+        return Polynomial(result)
+
+    def scale(self, factor: float) -> Polynomial:
+        return Polynomial({key: value * factor for key, value in self.terms.items()})
+
+    def at(self, widths: Mapping[str, float]) -> float:
+        """The value at integer or real widths."""
+        return sum(value * math.prod(widths[name] for name in key) for key, value in self.terms.items())
+
+    def involves(self, name: str) -> bool:
+        return any(name in key for key in self.terms)
+
+
+ZERO = Polynomial({})
+ONE = Polynomial({(): 1.0})
+
+
+def polynomial(axis: Axis, groups: Groups) -> Polynomial:
+    """The width of an axis; a group that may not shrink counts as the number that it is."""
+    match axis:
+        case Fixed(size=size):
+            return Polynomial({(): float(size)})
+        case Label(size=size):
+            group = groups.of(axis)
+            return Polynomial({(group.name,): 1.0}) if group.shrinkable else Polynomial({(): float(size)})
+        case Product(factors=parts):
+            return _product([polynomial(part, groups) for part in parts])
+        case Sum(terms=parts):
+            return _sum([polynomial(part, groups) for part in parts])
+
+
+def _product(parts: list[Polynomial]) -> Polynomial:
+    result = ONE
+    for part in parts:
+        result = result * part
+    return result
+
+
+def _sum(parts: list[Polynomial]) -> Polynomial:
+    result = ZERO
+    for part in parts:
+        result = result + part
+    return result
+
+
+def _terms(terms: tuple[Term, ...], groups: Groups, scale: float) -> Polynomial:
+    return _sum(
+        [_product([polynomial(axis, groups) for axis in term.axes]).scale(term.factor * scale) for term in terms]
+    )
+
+
+@dataclass(frozen=True)
+class Cost:
+    """FLOP/s of a labelled graph: for each node, and in all.
+
+    Norms and Fourier transforms stand in ``extra`` and are not part of the budget.
+    """
+
+    nodes: Mapping[str, Polynomial]
+    extra: Mapping[str, Polynomial]
+    full: Mapping[str, int]
+
+    @cached_property
+    def total(self) -> Polynomial:
+        return _sum(list(self.nodes.values()))
+
+    @property
+    def original(self) -> float:
+        """FLOP/s of the unshrunk model."""
+        return self.total.at(self.full)
+
+    def at(self, widths: Mapping[str, float]) -> float:
+        """FLOP/s at the given widths; a group that is not named is whole."""
+        return self.total.at({**self.full, **widths})
+
+    def share(self, name: str) -> float:
+        """Share of the original cost in operations that the group takes part in."""
+        part = sum(p.at(self.full) for p in self.nodes.values() if p.involves(name))
+        return part / self.original if self.original else 0.0
+
+    @property
+    def shrinkable_share(self) -> float:
+        """Share of the original cost in operations that any group takes part in."""
+        fixed = sum(p.terms.get((), 0.0) for p in self.nodes.values())
+        return 1.0 - fixed / self.original if self.original else 0.0
+
+
+def count(captured: Captured, groups: Groups, seconds: float = 1.0) -> Cost:
+    """The cost of a labelled graph.
+
+    Args:
+        seconds: audio that one item of the example batch holds, in s.
+    """
+    scale = 1.0 / (seconds * captured.batch)
+    return Cost(
+        nodes={name: _terms(effect.terms, groups, scale) for name, effect in groups.effects.items() if effect.terms},
+        extra={name: _terms(effect.extra, groups, scale) for name, effect in groups.effects.items() if effect.extra},
+        full={group.name: group.size for group in groups},
+    )
+
+
+class DifferentiableCost:
+    """The cost as one tensor expression: ``F(K)`` in float64, for the fit loop."""
+
+    def __init__(self, cost: Cost, names: list[str]) -> None:
+        position = {name: i for i, name in enumerate(names)}
+        terms = list(cost.total.terms.items())
+        degree = max([len(key) for key, _ in terms] + [1])
+        rows = [[position[name] for name in key] + [len(names)] * (degree - len(key)) for key, _ in terms]
+        self.index = torch.tensor(rows or [[len(names)]], dtype=torch.long)
+        self.factors = torch.tensor([value for _, value in terms] or [0.0], dtype=torch.float64)
+
+    def __call__(self, widths: Tensor) -> Tensor:
+        """FLOP/s at real widths ``[groups]``, in the order of ``names``."""
+        index, factors = self.index.to(widths.device), self.factors.to(widths.device)
+        extended = torch.cat([widths.double(), widths.new_ones(1, dtype=torch.float64)])
+        return extended[index].prod(dim=1) @ factors

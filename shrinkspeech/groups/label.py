@@ -1,0 +1,175 @@
+"""Labelling: one walk over a captured graph that asks each node's rule to tie axes together. Names no operator."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, fx
+
+from shrinkspeech import rules  # noqa: F401  (registers the rules)
+from shrinkspeech.axes.algebra import Axes, Fixed, Label, labels_of
+from shrinkspeech.axes.unifier import Unifier
+from shrinkspeech.graph.captured import Captured, attribute
+from shrinkspeech.groups.groups import Carrier, Group, Groups
+from shrinkspeech.rules.registry import Effect, Site, rule_for
+
+
+def label(captured: Captured) -> Groups:
+    """Find every group of a captured graph.
+
+    Model inputs and outputs are frozen; an operator without a rule freezes each group that it touches.
+    """
+    return _Labeller(captured).run()
+
+
+class _Labeller:
+    def __init__(self, captured: Captured) -> None:
+        self.captured = captured
+        self.graph = captured.graph_module.graph
+        self.unifier = Unifier()
+        self.axes: dict[fx.Node, tuple[Axes, ...]] = {}
+        self.effects: dict[fx.Node, Effect] = {}
+        self.parameters: dict[str, Axes] = {}
+        self.unknown: dict[fx.Node, str] = {}
+        self.constants: set[fx.Node] = set()
+        self._shared: dict[int, Axes] = {}
+
+    def run(self) -> Groups:
+        for node in self.graph.nodes:
+            if node.op == "get_attr":
+                self._parameter(node)
+            elif node.op == "placeholder":
+                self.axes[node] = self._fixed(node, f"model input '{node.target}'")
+            elif node.op == "output":
+                self._freeze_inputs(node, "model output")
+            else:
+                self._call(node)
+        return self._collect()
+
+    def _parameter(self, node: fx.Node) -> None:
+        target = str(node.target)
+        value = attribute(self.captured.graph_module, target)
+        self.constants.add(node)
+        if not isinstance(value, Tensor):
+            self.axes[node] = ((),)
+            return
+        key = id(value)
+        if key not in self._shared:
+            self._shared[key] = tuple(self.unifier.fresh(size) for size in value.shape)
+        self.parameters[target] = self._shared[key]
+        self.axes[node] = (self._shared[key],)
+
+    def _call(self, node: fx.Node) -> None:
+        if all(source in self.constants for source in node.all_input_nodes):
+            self.constants.add(node)
+        found = rule_for(node.target) if node.op == "call_function" else None
+        effect = None
+        if found is not None:
+            site = Site(
+                node,
+                self.unifier,
+                self.axes.__getitem__,
+                self._shapes,
+                self.constants.__contains__,
+                self._value,
+                self.captured.where,
+            )
+            effect = found(site)
+            self._check(node, effect)
+        else:
+            effect = self._refuse(node)
+        self.effects[node] = effect
+        self.axes[node] = effect.outputs
+
+    def _refuse(self, node: fx.Node) -> Effect:
+        """No rule: everything that the node touches stays as it is."""
+        name = str(node.target)
+        self.unknown[node] = name
+        why = f"{name} has no rule ({self.captured.where(node)})"
+        self._freeze_inputs(node, why)
+        return Effect(outputs=self._fixed(node, why))
+
+    def _freeze_inputs(self, node: fx.Node, why: str) -> None:
+        for source in node.all_input_nodes:
+            for axes in self.axes[source]:
+                for axis in axes:
+                    self.unifier.freeze(axis, why)
+
+    def _fixed(self, node: fx.Node, why: str) -> tuple[Axes, ...]:
+        return tuple(tuple(Fixed(size, why) for size in shape) for shape in self._shapes(node)) or ((),)
+
+    def _shapes(self, node: fx.Node) -> tuple[tuple[int, ...], ...]:
+        return self.captured.shapes[node.name]
+
+    def _value(self, node: fx.Node) -> Any:
+        return self.captured.numbers.get(node.name)
+
+    def _check(self, node: fx.Node, effect: Effect) -> None:
+        """Every tensor is labelled and the sizes agree: a rule that is wrong here must not go on."""
+        shapes = self._shapes(node)
+        if not shapes or (node.target is operator.getitem and not isinstance(shapes[0], tuple)):
+            return
+        for axes, shape in zip(effect.outputs, shapes, strict=True):
+            if tuple(axis.size for axis in axes) != tuple(shape):
+                sizes = tuple(axis.size for axis in axes)
+                raise AssertionError(
+                    f"the rule of {node.target} says {sizes} for {node.name}, torch says {tuple(shape)}"
+                )
+
+    def _collect(self) -> Groups:
+        resolve = self._resolve_axes
+        parameters = {name: resolve(axes) for name, axes in self.parameters.items()}
+        effects = {node.name: effect.mapped(self.unifier.resolve) for node, effect in self.effects.items()}
+        axes = {node.name: tuple(resolve(part) for part in parts) for node, parts in self.axes.items()}
+        groups = self._groups(parameters, axes)
+        return Groups(
+            by_name={group.name: group for group in groups},
+            axes=axes,
+            effects=effects,
+            parameters=parameters,
+            unknown={node.name: name for node, name in self.unknown.items()},
+        )
+
+    def _resolve_axes(self, axes: Axes) -> Axes:
+        return tuple(self.unifier.resolve(axis) for axis in axes)
+
+    def _groups(self, parameters: dict[str, Axes], axes: dict[str, tuple[Axes, ...]]) -> list[Group]:
+        """One group for each label, in the order of the graph, named by the module that writes it."""
+        carriers: dict[Label, list[Carrier]] = {}
+        for name, dims in parameters.items():
+            for dim, axis in enumerate(dims):
+                for found in dict.fromkeys(labels_of(axis)):
+                    carriers.setdefault(found, []).append(Carrier(name, dim))
+        where: dict[Label, str] = {}
+        for node in self.graph.nodes:
+            if node.op == "call_function":
+                for found in (found for part in axes[node.name] for axis in part for found in labels_of(axis)):
+                    where.setdefault(found, self.captured.module_of(node))
+        for found, held in carriers.items():
+            where.setdefault(found, held[0].parameter.rpartition(".")[0])
+        names = _unique_names(where, lambda found: self.unifier.frozen(found) is None)
+        return [
+            Group(
+                names[found],
+                found,
+                self.unifier.frozen(found) or "",
+                where.get(found, ""),
+                tuple(carriers.get(found, ())),
+            )
+            for found in names
+        ]
+
+
+def _unique_names(wanted: dict[Label, str], free: Callable[[Label], bool]) -> dict[Label, str]:
+    """Module names, numbered where one module has several groups; the only one that may shrink has the plain name."""
+    names, used = {}, Counter[str]()
+    shrinks = {module for found, module in wanted.items() if free(found)}
+    plain = Counter(module for found, module in wanted.items() if free(found) or module not in shrinks)
+    for found, module in sorted(wanted.items(), key=lambda item: not free(item[0])):
+        base = module or "model"
+        names[found] = base if plain[module] == 1 and not used[base] else f"{base}#{used[base]}"
+        used[base] += 1
+    return {found: names[found] for found in wanted}

@@ -1,0 +1,8 @@
+"""From a user's files to a captured model.
+
+load.py        what a file is, and how it is opened
+archive.py     what in a ``.pt2`` would run code
+factory.py     functions that build a model, and the weights that fill it
+usercode.py    importing and calling the user's own Python
+examples.py    example inputs, written as shapes
+"""

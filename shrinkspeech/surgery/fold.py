@@ -1,0 +1,133 @@
+"""Folding: what is removed is regressed on what stays, and its weights are added to theirs. No training.
+
+At every constant matrix that reads a group, with x_r the removed and x_k the kept features on calibration inputs:
+x_r ≈ M x_k + b (least squares with a ridge), so W_k += W_r M and the bias += W_r b.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from shrinkspeech.graph.captured import Captured, attribute
+from shrinkspeech.groups.groups import Groups
+from shrinkspeech.rules.registry import Fold
+
+LARGEST = 4096
+"""Axes with more elements are not folded: their second moments would not fit."""
+
+ROWS = 20_000
+"""Feature vectors taken from one batch."""
+
+CHUNK = 4096
+"""Of these at a time."""
+
+RIDGE = 1e-3
+
+
+@dataclass
+class Moments:
+    """Sums over feature vectors x ``[n]``: x xᵀ, x, and their number."""
+
+    square: Tensor
+    total: Tensor
+    rows: int = 0
+
+    def add(self, x: Tensor) -> None:
+        self.square += x.T @ x
+        self.total += x.sum(0)
+        self.rows += len(x)
+
+
+def fold(
+    captured: Captured, groups: Groups, kept: Mapping[str, Sequence[int]], inputs: Iterable[tuple[Any, ...]]
+) -> Captured:
+    """The captured graph, unsliced, with weights that miss as little as possible once it is sliced to ``kept``.
+
+    Args:
+        inputs: calibration inputs, one tuple of model arguments for each batch.
+    """
+    work = _readers(captured, groups, kept)
+    module = captured.module()
+    result = replace(captured, graph_module=module)
+    if not work:
+        return result
+    moments = collect(captured, work, inputs)
+    with torch.no_grad():
+        for item in work:
+            _apply(module, item, groups.kept_index(item.axis, kept), moments[key(item)])
+    return result
+
+
+def collect(
+    captured: Captured, work: Sequence[Fold], inputs: Iterable[tuple[Any, ...]]
+) -> dict[tuple[str, int | None, int], Moments]:
+    """Second moments of the features that matrices read, by ``key``, over calibration inputs."""
+    collector = _Collector(captured.graph_module, work)
+    with torch.no_grad():
+        for arguments in inputs:
+            collector.run(*arguments)
+    return collector.moments
+
+
+def key(item: Fold) -> tuple[str, int | None, int]:
+    return item.feature.name, item.output, item.dim
+
+
+def _readers(captured: Captured, groups: Groups, kept: Mapping[str, Sequence[int]]) -> list[Fold]:
+    """Matrices used once that meet an axis of which something is removed."""
+    users = {node.target: len(node.users) for node in captured.graph_module.graph.nodes if node.op == "get_attr"}
+    found = [item for effect in groups.effects.values() for item in effect.folds]
+    return [
+        item
+        for item in found
+        if users.get(item.weight.target) == 1
+        and item.axis.size <= LARGEST
+        and len(groups.kept_index(item.axis, kept)) < item.axis.size
+    ]
+
+
+class _Collector(fx.Interpreter):
+    """Runs the graph and sums second moments of the features that are read."""
+
+    def __init__(self, module: fx.GraphModule, work: Sequence[Fold]) -> None:
+        super().__init__(module)
+        self.by_node: dict[str, list[Fold]] = {}
+        self.moments: dict[tuple[str, int | None, int], Moments] = {}
+        for item in work:
+            if key(item) not in self.moments:
+                size = item.axis.size
+                self.moments[key(item)] = Moments(torch.zeros(size, size).double(), torch.zeros(size).double())
+                self.by_node.setdefault(item.feature.name, []).append(item)
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        for item in self.by_node.get(n.name, ()):
+            value = result if item.output is None else result[item.output]
+            rows = value.movedim(item.dim, -1).reshape(-1, item.axis.size)
+            for some in rows[:: max(1, len(rows) // ROWS)].split(CHUNK):
+                self.moments[key(item)].add(some.double().cpu())
+        return result
+
+
+def _apply(module: fx.GraphModule, item: Fold, keep: list[int], moments: Moments) -> None:
+    """Add the removed columns' weights, times the regression, to the kept ones'."""
+    weight = attribute(module, str(item.weight.target))
+    bias = None if item.bias is None else attribute(module, str(item.bias.target))
+    gone = sorted(set(range(item.axis.size)) - set(keep))
+    mean = moments.total / moments.rows if bias is not None else torch.zeros_like(moments.total)
+    second = moments.square / moments.rows - torch.outer(mean, mean)
+    inner = second[keep][:, keep]
+    ridge = RIDGE * inner.diagonal().mean().clamp_min(1e-12)
+    solution = torch.linalg.solve(inner + ridge * torch.eye(len(keep)).double(), second[keep][:, gone]).T
+    columns = weight.detach().movedim(item.weight_dim, -1).double().cpu()
+    columns[..., keep] += columns[..., gone] @ solution
+    weight.data = columns.movedim(-1, item.weight_dim).to(weight).contiguous()
+    if bias is not None:
+        offset = mean[gone] - solution @ mean[keep]
+        added = (columns[..., gone] @ offset).flatten(1).sum(1) if columns.dim() > 2 else columns[..., gone] @ offset
+        bias.data = bias.detach() + added.to(bias)

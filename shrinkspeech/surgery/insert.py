@@ -1,0 +1,93 @@
+"""Where gates go: a gate before every read of a group, a masked form where channels mix without a contraction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from shrinkspeech.axes.algebra import Axis
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.modes import TrainableGraph
+from shrinkspeech.graph.normalise import mutates
+from shrinkspeech.groups.groups import Groups
+from shrinkspeech.surgery.gates import Gate, MaskedOperator, Widths
+
+
+class GatedModule(nn.Module):
+    """A captured graph with gates. ``widths`` holds the width of every group; the weights have the user's own names."""
+
+    def __init__(self, captured: Captured, groups: Groups) -> None:
+        super().__init__()
+        self.source, self.groups = captured, groups
+        self.widths = Widths(groups)
+        self.graph = insert_gates(captured.module(), groups, self.widths)
+
+    def forward(self, *args: Any) -> Any:
+        self.widths.refresh()
+        return self.graph(*args)
+
+    def captured(self) -> Captured:
+        """The graph without gates, with the present weights."""
+        module = self.source.module()
+        weights = self.graph.state_dict()
+        with torch.no_grad():
+            for name, value in module.state_dict(keep_vars=True).items():
+                value.copy_(weights[name])
+        return replace(self.source, graph_module=module)
+
+
+def gate(captured: Captured, groups: Groups) -> GatedModule:
+    """Put gates into a captured graph.
+
+    With every width at its size the result is exactly that of the captured graph; with integer widths in eval mode
+    it is that of the sliced graph.
+    """
+    return GatedModule(captured, groups).eval()
+
+
+def insert_gates(module: TrainableGraph, groups: Groups, widths: Widths) -> TrainableGraph:
+    """Insert gates in place, each just before its first reader, so that it sees what the reader sees.
+
+    One gate serves all readers of the same tensor and axis between which nothing is changed in place.
+    """
+    graph, changes = module.graph, 0
+    gates: dict[tuple[fx.Node, int, Axis, int], fx.Node] = {}
+    nodes = {node.name: node for node in graph.nodes}
+    for node in list(graph.nodes):
+        changes += mutates(node)
+        effect = groups.effects.get(node.name)
+        if effect is None:
+            continue
+        for source in dict.fromkeys(read.node.name for read in effect.reads):
+            current = nodes[source]
+            for read in effect.reads:
+                if read.node.name == source and groups.moves(read.axis):
+                    key = (current, read.dim, read.axis, changes)
+                    if key not in gates:
+                        gates[key] = _call(module, node, "gate", Gate(widths, read.axis, read.dim), (current,), {})
+                    current = gates[key]
+            node.replace_input_with(nodes[source], current)
+        if effect.masked is not None and any(groups.moves(axis) for axis in effect.masked.axes):
+            nodes[node.name] = _mask(module, node, MaskedOperator(widths, node.target, effect.masked))
+    graph.lint()
+    module.recompile()
+    return module
+
+
+def _mask(module: TrainableGraph, node: fx.Node, inner: MaskedOperator) -> fx.Node:
+    """Put the masked form in the place of ``node``; the train flag stays an argument of it."""
+    new = _call(module, node, "masked", inner, node.args, node.kwargs)
+    new.meta = {**node.meta, "operator": node.target}
+    node.replace_all_uses_with(new)
+    module.graph.erase_node(node)
+    return new
+
+
+def _call(module: TrainableGraph, before: fx.Node, prefix: str, inner: nn.Module, args: Any, kwargs: Any) -> fx.Node:
+    name = f"shrinkspeech_{prefix}_{sum(1 for _ in module.children())}"
+    module.add_submodule(name, inner)
+    with module.graph.inserting_before(before):
+        return module.graph.call_module(name, args, kwargs)

@@ -1,0 +1,67 @@
+"""A small detector of a tone in noise, and what a fit of it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+
+import shrinkspeech
+from shrinkspeech.graph.captured import Captured
+
+SECONDS = 0.5
+
+
+class Detector(nn.Module):
+    """Features ``[B, 12, T]`` → logits ``[B, T]``: two convolutions, a GRU of two layers, a linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(
+            nn.Conv1d(12, 24, 3, padding=1), nn.BatchNorm1d(24), nn.ReLU(), nn.Conv1d(24, 32, 3, padding=1), nn.ReLU()
+        )
+        self.gru = nn.GRU(32, 24, num_layers=2, batch_first=True)
+        self.head = nn.Linear(24, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.gru(self.convs(x).transpose(1, 2))[0]).squeeze(-1)
+
+
+def batch(seed: int) -> tuple[Tensor, Tensor]:
+    """Noise, with a tone in channel 3 where the target is 1: ([16, 12, 30], [16, 30])."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(16, 12, 30, generator=generator)
+    target = (torch.rand(16, 6, generator=generator) < 0.5).float().repeat_interleave(5, 1)
+    x[:, 3] += 1.5 * target
+    return x, target
+
+
+def train_batches() -> Iterator[tuple[Tensor, Tensor]]:
+    for seed in range(10_000):
+        yield batch(seed)
+
+
+def loss(outputs: Tensor, item: tuple[Tensor, Tensor]) -> Tensor:
+    return nn.functional.binary_cross_entropy_with_logits(outputs, item[1])
+
+
+def evaluate(model: nn.Module) -> dict[str, float]:
+    with torch.no_grad():
+        return {"loss": float(loss(model(batch(99_999)[0]), batch(99_999)))}
+
+
+RECIPE = SimpleNamespace(train_batches=train_batches, loss=loss, evaluate=evaluate)
+
+
+def trained(batches: int) -> Captured:
+    """A detector after some steps of training, captured."""
+    torch.manual_seed(0)
+    model = Detector()
+    optimiser = torch.optim.Adam(model.parameters(), 5e-3)
+    for seed in range(batches):
+        optimiser.zero_grad()
+        loss(model(batch(20_000 + seed)[0]), batch(20_000 + seed)).backward()
+        optimiser.step()
+    return shrinkspeech.capture(model.eval(), (torch.randn(2, 12, 50),))

@@ -1,0 +1,88 @@
+"""The house: the folders of the library stand on one another, and imports go down only."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LIBRARY = ROOT / "shrinkspeech"
+FLOORS = "axes rules graph groups surgery export budget loading data fitting tasks".split()
+"""From the ground up; ``docs/design.md`` draws the same order. ``errors`` and ``files`` lie below all of them."""
+
+GROUND = {"errors", "files", ""}
+"""What any file may import; the empty name is the package itself, which holds the version."""
+
+FILES = sorted(LIBRARY.rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Dotted names below ``shrinkspeech`` that a file imports anywhere, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "shrinkspeech":
+            module = (node.module or "").removeprefix("shrinkspeech").lstrip(".")
+            yield from [module] if module else (name.name if name.name in FLOORS else "" for name in node.names)
+        elif isinstance(node, ast.Import):
+            for name in node.names:
+                if name.name.startswith("shrinkspeech."):
+                    yield name.name.removeprefix("shrinkspeech.")
+
+
+def floor(name: str) -> int:
+    return FLOORS.index(name) if name in FLOORS else -1
+
+
+def climbs(path: Path, room: str) -> list[str]:
+    """Imports of a file in the folder ``room`` that lead to a higher floor."""
+    return [name for name in imported(path) if name not in GROUND and floor(name.split(".")[0]) > floor(room)]
+
+
+def test_every_folder_has_its_floor() -> None:
+    assert {path.name for path in LIBRARY.iterdir() if (path / "__init__.py").is_file()} == set(FLOORS)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent != LIBRARY], ids=lambda p: str(p.relative_to(LIBRARY)))
+def test_imports_go_down(path: Path) -> None:
+    assert climbs(path, path.relative_to(LIBRARY).parts[0]) == []
+
+
+def test_the_ground_imports_nothing() -> None:
+    assert [list(imported(LIBRARY / f"{name}.py")) for name in ("errors", "files")] == [[], []]
+
+
+def test_a_climb_is_seen(tmp_path: Path) -> None:
+    file = tmp_path / "x.py"
+    file.write_text("def f():\n    from shrinkspeech.tasks.base import Task\n    import shrinkspeech.fitting.fit\n")
+    assert climbs(file, "surgery") == ["tasks.base", "fitting.fit"]
+    assert climbs(file, "tasks") == []
+
+
+def test_the_design_draws_the_same_order() -> None:
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    places = [text.index(f'    {name}["{name}: ') for name in reversed(FLOORS)]
+    assert all(above < below for above, below in pairwise(places))
+
+
+def test_no_file_is_long() -> None:
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in ROOT.glob("*/**/*.py")
+        if ".venv" not in path.parts
+    }
+    assert {name: length for name, length in lengths.items() if length > 300} == {}
+
+
+def test_tests_do_not_import_from_each_other() -> None:
+    found = {
+        path.name: [
+            line
+            for line in path.read_text(encoding="utf-8").splitlines()
+            if line.startswith(("from tests.test_", "import tests.test_"))
+        ]
+        for path in (ROOT / "tests").rglob("*.py")
+    }
+    assert {name: lines for name, lines in found.items() if lines} == {}
