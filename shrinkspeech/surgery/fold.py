@@ -2,6 +2,9 @@
 
 At every constant matrix that reads a group, with x_r the removed and x_k the kept features on calibration inputs:
 x_r ≈ M x_k + b (least squares with a ridge), so W_k += W_r M and the bias += W_r b.
+
+Behind dropout of rate p a matrix reads x_k · d / (1 − p) in training, d its mask. The error of the regression is then larger
+by Σ_k M_k² · E[x_k²] · p / (1 − p), which is a ridge of its own for each feature.
 """
 
 from __future__ import annotations
@@ -14,8 +17,11 @@ import torch
 from torch import Tensor, fx
 
 from shrinkspeech.graph.captured import Captured, attribute
+from shrinkspeech.graph.modes import FLAGS, operator_of
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.rules.registry import Fold
+
+aten = torch.ops.aten
 
 LARGEST = 4096
 """Axes with more elements are not folded: their second moments would not fit."""
@@ -27,6 +33,18 @@ CHUNK = 4096
 """Of these at a time."""
 
 RIDGE = 1e-3
+
+MOST_DROPPED = 0.99
+"""A larger rate of dropout counts as this one: its ridge would be infinite."""
+
+DROPOUTS = tuple(operator for operator in FLAGS if "dropout" in str(operator))
+
+TRANSPARENT = (
+    *(aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints, aten.unflatten.int),
+    *(aten.permute.default, aten.transpose.int, aten.squeeze.dims, aten.unsqueeze.default, aten.clone.default),
+    *(aten.contiguous.default, aten.relu.default, aten.leaky_relu.default),
+)
+"""Operators whose output has lost an element wherever their input has."""
 
 
 @dataclass
@@ -114,16 +132,28 @@ class _Collector(fx.Interpreter):
         return result
 
 
+def dropout_before(feature: fx.Node) -> float:
+    """Rate of the dropout that stands between a feature and whatever computes it, of several together; 0 if there is none."""
+    kept, node = 1.0, feature
+    while operator_of(node) in (*DROPOUTS, *TRANSPARENT):
+        if operator_of(node) in DROPOUTS:
+            kept *= 1.0 - float(node.args[1])  # type: ignore[arg-type]
+        [node] = node.all_input_nodes[:1]
+    return 1.0 - kept
+
+
 def _apply(module: fx.GraphModule, item: Fold, keep: list[int], moments: Moments) -> None:
     """Add the removed columns' weights, times the regression, to the kept ones'."""
     weight = attribute(module, str(item.weight.target))
     bias = None if item.bias is None else attribute(module, str(item.bias.target))
     gone = sorted(set(range(item.axis.size)) - set(keep))
+    dropped = min(dropout_before(item.feature), MOST_DROPPED)
     mean = moments.total / moments.rows if bias is not None else torch.zeros_like(moments.total)
     second = moments.square / moments.rows - torch.outer(mean, mean)
     inner = second[keep][:, keep]
-    ridge = RIDGE * inner.diagonal().mean().clamp_min(1e-12)
-    solution = torch.linalg.solve(inner + ridge * torch.eye(len(keep)).double(), second[keep][:, gone]).T
+    ridge = (RIDGE * inner.diagonal().mean().clamp_min(1e-12)).expand(len(keep)).clone()
+    ridge += dropped / (1 - dropped) * (moments.square.diagonal() / moments.rows)[keep]
+    solution = torch.linalg.solve(inner + ridge.diag(), second[keep][:, gone]).T
     columns = weight.detach().movedim(item.weight_dim, -1).double().cpu()
     columns[..., keep] += columns[..., gone] @ solution
     weight.data = columns.movedim(-1, item.weight_dim).to(weight).contiguous()
