@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shrinkspeech.defaults import BATCH_SIZE, SAMPLE_RATE
 from shrinkspeech.errors import InputError
 
 
@@ -51,12 +52,12 @@ class DataOptions:
     gain: tuple[float, float] | None = None
     features: str | None = None
     masks: int = 0
-    batch_size: int = 16
+    batch_size: int = BATCH_SIZE
     workers: int | None = None
     val_fraction: float = 0.1
     val_items: int = 1000
     cache_mb: float = 1000.0
-    sample_rate: int = 16_000
+    sample_rate: int = SAMPLE_RATE
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from shrinkspeech.defaults import TOLERANCE
 from shrinkspeech.errors import ExportError, InputError
 from shrinkspeech.export.file_cost import OnnxCost, onnx_flops, parameters
 from shrinkspeech.export.onnx_file import (
@@ -226,7 +227,7 @@ def check(
     max_bytes: float | None = None,
     max_latency: float | None = None,
     reference: Captured | None = None,
-    tolerance: float = 1e-4,
+    tolerance: float = TOLERANCE,
     seconds: float | None = None,
     example: Example | None = None,
     threads: int = 1,

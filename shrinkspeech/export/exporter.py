@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from shrinkspeech import __version__
+from shrinkspeech.defaults import TOLERANCE
 from shrinkspeech.errors import ExportError, InputError
 from shrinkspeech.export.check import Difference, parity, shapes_of, shapes_text, sized_as, sizes_to_try
 from shrinkspeech.export.onnx_file import first_line, fixed_sizes
@@ -63,7 +64,7 @@ def export_onnx(
     *,
     metadata: Mapping[str, str] | None = None,
     seconds: float = 1.0,
-    tolerance: float = 1e-4,
+    tolerance: float = TOLERANCE,
 ) -> ExportReport:
     """Write a captured model as one ONNX file with dynamic batch and time where the capture has them.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from shrinkspeech.budget.quantity import FLOPS, Objective, Quantity, Target, objective_for, only_target
 from shrinkspeech.budget.widths import reach, space
+from shrinkspeech.defaults import CHECKPOINT_EVERY, LEARNING_RATE, ROUND_TO, STEPS
 from shrinkspeech.fitting.checkpoint import Watch, restore_trainer, restored_part, restored_run
 from shrinkspeech.fitting.recipe import load_recipe
 from shrinkspeech.fitting.report import FitReport, Fitted, Reached
@@ -34,17 +35,17 @@ def fit(
     target_params: str | float | None = None,
     target_size: str | float | None = None,
     target_latency: str | float | None = None,
-    steps: int = 1000,
+    steps: int = STEPS,
     seed: int = 0,
     seconds: float = 1.0,
     groups: Groups | None = None,
-    learning_rate: float = 2e-3,
-    round_to: int = 1,
+    learning_rate: float = LEARNING_RATE,
+    round_to: int = ROUND_TO,
     settings: Settings | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     evaluate: bool = True,
     checkpoint: str | Path | None = None,
-    checkpoint_every: int = 100,
+    checkpoint_every: int = CHECKPOINT_EVERY,
     resume: bool = False,
 ) -> Fitted:
     """Shrink a captured model to a budget while fine-tuning it. Exactly one target is given.

@@ -1,11 +1,13 @@
-"""What a fit is told, and what it tells: its settings and its progress."""
+"""What a fit is told, and what it tells: its settings and its progress. The command line's ``--help`` reads it: no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from shrinkspeech.budget.quantity import FLOPS, Quantity
+if TYPE_CHECKING:
+    from shrinkspeech.budget.quantity import Quantity
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ class Progress:
     flops: float
     target: float
     metrics: Mapping[str, float]
-    cost: float = 0.0
-    quantity: Quantity = FLOPS
+    cost: float
+    quantity: Quantity
 
 
 Listener = Callable[[Progress], None]

@@ -16,6 +16,7 @@ from typing import Any
 
 from shrinkspeech.budget.quantity import QUANTITIES, Target
 from shrinkspeech.budget.widths import human
+from shrinkspeech.defaults import LEARNING_RATE, ROUND_TO, STEPS
 from shrinkspeech.errors import BudgetError
 from shrinkspeech.files import replacing
 from shrinkspeech.fitting.fit import Problem, shrink
@@ -36,12 +37,12 @@ def sweep(
     budgets: Sequence[str | float],
     *,
     quantity: str = "flops",
-    steps: int = 1000,
+    steps: int = STEPS,
     seed: int = 0,
     seconds: float = 1.0,
     groups: Groups | None = None,
-    learning_rate: float = 2e-3,
-    round_to: int = 1,
+    learning_rate: float = LEARNING_RATE,
+    round_to: int = ROUND_TO,
     settings: Settings | None = None,
     on_progress: Listener | None = None,
     on_fitted: Callable[[str, Fitted], None] | None = None,

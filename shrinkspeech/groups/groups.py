@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 
 from shrinkspeech.axes import algebra
 from shrinkspeech.axes.algebra import Axes, Axis, Label, Product, Sum, labels_of
+from shrinkspeech.defaults import MIN_WIDTH
 from shrinkspeech.rules.registry import Effect
 
 
@@ -117,7 +118,7 @@ class Groups:
             unknown=self.unknown,
         )
 
-    def restrict(self, only: Sequence[str] = (), exclude: Sequence[str] = (), min_width: int = 1) -> Groups:
+    def restrict(self, only: Sequence[str] = (), exclude: Sequence[str] = (), min_width: int = MIN_WIDTH) -> Groups:
         """Freeze what the user does not want shrunk, by glob patterns over module and group names."""
 
         def decide(group: Group) -> Group:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from shrinkspeech.defaults import SAMPLE_RATE
 from shrinkspeech.errors import InputError, LoadError
 from shrinkspeech.graph.captured import Captured
 
@@ -63,7 +64,7 @@ def shapes_text(inputs: Sequence[Any]) -> str:
     return ", ".join("x".join(map(str, x.shape)) if isinstance(x, Tensor) else type(x).__name__ for x in inputs)
 
 
-def seconds_of(captured: Captured, seconds: float | None = None, sample_rate: int = 16_000) -> float:
+def seconds_of(captured: Captured, seconds: float | None = None, sample_rate: int = SAMPLE_RATE) -> float:
     """Audio that one item of the example batch holds, in s.
 
     Args:

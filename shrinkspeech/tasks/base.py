@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map
 
 from shrinkspeech.data.items import Batch
 from shrinkspeech.data.source import Source
+from shrinkspeech.defaults import TOP_K
 from shrinkspeech.fitting.recipe import Recipe
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.tasks.intake import Intake
@@ -34,7 +35,7 @@ class TaskOptions:
 
     outputs_are: str = "auto"
     balanced: bool | None = None
-    top: int = 3
+    top: int = TOP_K
     asv_scores: Path | None = None
     rounds: int = 500
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from shrinkspeech.data.audio import audio_files
+from shrinkspeech.defaults import SAMPLE_RATE
 from shrinkspeech.errors import AudioError
 from shrinkspeech.fitting.recipe import Recipe
 
@@ -28,7 +29,7 @@ def distil_recipe(
     audio_dir: str | Path,
     seconds: float,
     batch_size: int,
-    sample_rate: int = 16_000,
+    sample_rate: int = SAMPLE_RATE,
     seed: int = 0,
     *,
     channel: bool = False,

@@ -1,0 +1,34 @@
+"""Defaults that the library and the command line share.
+
+Nothing is imported here, so that ``--help`` can show them at once. What a dataclass holds has its default there:
+``fitting.settings.Settings`` and ``data.options.DataOptions``, which are quick to import too.
+"""
+
+from __future__ import annotations
+
+SAMPLE_RATE = 16_000
+"""Rate of a model's waveforms, in Hz."""
+
+TOLERANCE = 1e-4
+"""Largest difference between an ONNX file and torch, relative to the largest value of an output."""
+
+STEPS = 1000
+"""Optimiser steps of a fit, and of each budget of a sweep."""
+
+LEARNING_RATE = 2e-3
+"""The highest of a fit's cycle."""
+
+BATCH_SIZE = 16
+"""Clips in a batch."""
+
+ROUND_TO = 1
+"""Widths are multiples of this."""
+
+MIN_WIDTH = 1
+"""Units that every group keeps at least."""
+
+CHECKPOINT_EVERY = 100
+"""Steps between two checkpoints."""
+
+TOP_K = 3
+"""Of the top-k accuracy."""
