@@ -15,8 +15,9 @@ import torch
 
 import shrinkspeech
 from benchmarks.quality.cases import NAMES, Case
-from shrinkspeech.budget.latency import in_turns, session_of, single
+from shrinkspeech.budget.latency import session_of, single
 from shrinkspeech.budget.widths import space, uniform
+from shrinkspeech.export.timing import in_turns
 from shrinkspeech.groups.cost import count
 
 STEPS = (1, 4, 8, 16)

@@ -14,9 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from shrinkspeech.errors import InputError
-from shrinkspeech.export.check import CheckReport, check, compare_speed, timing
+from shrinkspeech.export.check import CheckReport, check
 from shrinkspeech.export.exporter import export_onnx
 from shrinkspeech.export.file_cost import OnnxCost, onnx_flops
+from shrinkspeech.export.timing import compare_speed, timing
 from shrinkspeech.graph.capture import capture
 from shrinkspeech.graph.captured import Captured
 

@@ -16,8 +16,9 @@ import shrinkspeech
 from benchmarks.quality import rows
 from benchmarks.quality.cases import Case
 from benchmarks.quality.cells import Cells, cells
-from shrinkspeech.budget.latency import in_turns, session_of, single
+from shrinkspeech.budget.latency import session_of, single
 from shrinkspeech.export.onnx_graph import onnx_model
+from shrinkspeech.export.timing import in_turns
 from shrinkspeech.files import replacing
 from shrinkspeech.graph.captured import Captured
 

@@ -8,7 +8,6 @@ what else the machine does hits all alike, and medians are compared.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,8 +15,8 @@ import numpy as np
 import torch
 
 from shrinkspeech.budget.quantity import LATENCY, Objective
-from shrinkspeech.export.check import feed_of
 from shrinkspeech.export.onnx_file import open_session
+from shrinkspeech.export.timing import in_turns
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.sizes import other_inputs
 from shrinkspeech.groups.cost import Polynomial, count
@@ -70,19 +69,6 @@ def session_of(captured: Captured) -> Any:
 def single(captured: Captured) -> tuple[Any, ...]:
     """Inputs of the example's length in a batch of one, where the model takes that."""
     return other_inputs(captured, lambda dim, size: 1 if dim == 0 else size)
-
-
-def in_turns(sessions: Sequence[Any], inputs: Sequence[Any], repeats: int) -> list[list[float]]:
-    """Times in s of each session, which run in turns, after two runs each to warm up."""
-    feed = feed_of(sessions[0], inputs)
-    times: list[list[float]] = [[] for _ in sessions]
-    for turn in range(repeats + 2):
-        for session, measured in zip(sessions, times, strict=True):
-            start = time.perf_counter()
-            session.run(None, feed)
-            if turn >= 2:
-                measured.append(time.perf_counter() - start)
-    return times
 
 
 def _settings(groups: Groups) -> list[dict[str, int]]:

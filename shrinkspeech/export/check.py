@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,12 +29,10 @@ from shrinkspeech.export.onnx_file import (
     random_feed,
     read_model,
 )
+from shrinkspeech.export.timing import feed_of, timing
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.compare import distance
 from shrinkspeech.graph.sizes import other_inputs, smaller, symbols
-
-Inputs = Sequence[Any] | Mapping[str, np.ndarray[Any, Any]]
-"""Inputs of one run: nested tensors in the order of the model's inputs, or arrays by name."""
 
 
 @dataclass(frozen=True)
@@ -85,21 +81,6 @@ def _as_onnx(outputs: Any) -> list[Tensor]:
     """Output tensors in order; a complex one has a last axis of (real, imaginary), as ONNX has no complex numbers."""
     tensors = [x for x in pytree.tree_leaves(outputs) if isinstance(x, Tensor)]
     return [torch.view_as_real(x.resolve_conj()) if x.is_complex() else x for x in tensors]
-
-
-def feed_of(session: Any, inputs: Inputs) -> dict[str, np.ndarray[Any, Any]]:
-    """Inputs by name.
-
-    Raises:
-        InputError: there are not as many tensors as the model has inputs.
-    """
-    if isinstance(inputs, Mapping):
-        return dict(inputs)
-    names = [value.name for value in session.get_inputs()]
-    tensors = [x for x in pytree.tree_leaves(tuple(inputs)) if isinstance(x, Tensor)]
-    if len(names) != len(tensors):
-        raise InputError(f"the ONNX model has {len(names)} inputs ({', '.join(names)}), not {len(tensors)}")
-    return {name: tensor.detach().cpu().numpy() for name, tensor in zip(names, tensors, strict=True)}
 
 
 def shapes_of(inputs: Sequence[Any]) -> tuple[Shape, ...]:
@@ -152,35 +133,6 @@ def sized_as(captured: Captured, model: Any) -> Captured:
             )
             captured = replace(captured, example_inputs=inputs, dynamic=dynamic)
     return captured
-
-
-def timing(onnx_path: str | Path | bytes, inputs: Inputs, threads: int = 1, repeats: int = 20) -> float:
-    """Median time of one run in onnxruntime on the CPU, in s, after two runs to warm up."""
-    return statistics.median(_timed([open_session(onnx_path, threads)], inputs, repeats)[0])
-
-
-def compare_speed(
-    a: str | Path | bytes, b: str | Path | bytes, inputs: Inputs, threads: int = 1, repeats: int = 20
-) -> float:
-    """How many times faster ``b`` is than ``a``: the median of time(a) / time(b) over runs that take turns.
-
-    What else the machine does then hits both alike.
-    """
-    first, second = _timed([open_session(a, threads), open_session(b, threads)], inputs, repeats)
-    return statistics.median(x / y for x, y in zip(first, second, strict=True))
-
-
-def _timed(sessions: Sequence[Any], inputs: Inputs, repeats: int) -> list[list[float]]:
-    """Times in s of each session, which run in turns."""
-    feeds = [feed_of(session, inputs) for session in sessions]
-    times: list[list[float]] = [[] for _ in sessions]
-    for turn in range(repeats + 2):
-        for session, feed, measured in zip(sessions, feeds, times, strict=True):
-            start = time.perf_counter()
-            session.run(None, feed)
-            if turn >= 2:
-                measured.append(time.perf_counter() - start)
-    return times
 
 
 @dataclass(frozen=True)
