@@ -67,7 +67,7 @@ def test_unfit_inputs(tmp_path: Path) -> None:
         recipe("classify", fixed, tmp_path / "labels.csv", crop=0.5)
     with pytest.raises(InputError, match="the outputs are to be read as probability, but lie between"):
         recipe("vad", net(1, lambda x: 9 * x - 4), tmp_path / "clips.csv", TaskOptions(outputs_are="probability"))
-    with pytest.raises(InputError, match="there is no task 'asr': --task is vad, classify, spoof, enhance, distil"):
+    with pytest.raises(InputError, match="there is no task 'asr': --task is classify, distil, enhance, spoof, vad"):
         recipe("asr", fixed, tmp_path / "clips.csv")
 
 

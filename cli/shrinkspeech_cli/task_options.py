@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from shrinkspeech.tasks import task_names
+
 if TYPE_CHECKING:
     from shrinkspeech.data.frontend import FrontEnd
     from shrinkspeech.data.options import DataOptions
@@ -35,9 +37,7 @@ class TaskChoice:
 
     task: Annotated[
         str | None,
-        _option(
-            metavar="NAME", help="vad, classify, spoof, enhance or distil: loss and metrics come with it.", panel="Data"
-        ),
+        _option(metavar="NAME", help=f"{', '.join(task_names())}: loss and metrics come with it.", panel="Data"),
     ] = None
     data: Annotated[
         Path | None,
@@ -122,7 +122,6 @@ class TaskChoice:
             InputError: ``--task`` stands beside another source of data, lacks its own, or a value cannot be read.
         """
         from shrinkspeech.errors import InputError
-        from shrinkspeech.tasks import TASKS
 
         if self.task is None:
             given = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
@@ -132,8 +131,8 @@ class TaskChoice:
                     f"--{given[0].replace('_', '-')} goes with --task: say what the model does with --task{example}"
                 )
             return
-        if self.task not in TASKS:
-            raise InputError(f"there is no task '{self.task}': --task is {', '.join(TASKS)}")
+        if self.task not in task_names():
+            raise InputError(f"there is no task '{self.task}': --task is {', '.join(task_names())}")
         if recipe is not None or audio is not None:
             raise InputError(f"--task brings its own data: leave {'--recipe' if recipe else '--audio'} out, or --task")
         if self.data is None:

@@ -1,12 +1,15 @@
 """Tasks: how a model's output is read, its loss and its metrics, as a recipe for the fit.
 
+registry.py   tasks by name
 recipes.py    the recipe of a task, from a captured model and the user's options
 intake.py     how the model takes a batch
 reading.py    what its outputs mean, found out on one batch
 metrics.py    EER, detection costs, intervals
-vad.py, classify.py, spoof.py, enhance.py, distil.py
+base.py       what tasks share
+
+Every other file holds a task.
 """
 
-from __future__ import annotations
+from shrinkspeech.tasks.registry import task, task_names
 
-TASKS = ("vad", "classify", "spoof", "enhance", "distil")
+__all__ = ["task", "task_names"]

@@ -73,7 +73,13 @@ class TaskRecipe(Recipe):
 
 @dataclass
 class Task(ABC):
-    """A task on one model and one source of data. ``prepare`` comes before everything else."""
+    """A task on one model and one source of data. ``prepare`` comes before everything else.
+
+    Attributes:
+        name: what it is called in ``--task``, as it was registered.
+        kind: what the target of an example is, one of ``shrinkspeech.data.source.KINDS``.
+        has_loss: whether it has a loss of its own; without one the fit trains towards the original's outputs.
+    """
 
     captured: Captured
     intake: Intake
@@ -82,6 +88,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     kind: ClassVar[str]
+    has_loss: ClassVar[bool] = True
 
     @abstractmethod
     def prepare(self, observed: Observed, batch: Batch) -> tuple[str, ...]:

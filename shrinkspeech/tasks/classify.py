@@ -15,8 +15,10 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 from shrinkspeech.data.items import Batch
 from shrinkspeech.tasks.base import Task
 from shrinkspeech.tasks.reading import Observed, Reading, find_reading
+from shrinkspeech.tasks.registry import task
 
 
+@task("classify")
 @dataclass
 class Classify(Task):
     """Cross entropy over the classes of a clip, frames averaged; accuracy, macro F1 and top-k accuracy in %.
@@ -24,7 +26,6 @@ class Classify(Task):
     ``high`` is the class that a single value stands for, in models of two classes.
     """
 
-    name = "classify"
     kind = "class"
     reading: Reading = field(init=False)
     weights: Tensor | None = field(init=False, default=None)

@@ -14,14 +14,16 @@ from shrinkspeech.data.items import Batch
 from shrinkspeech.fitting.trainer import distance
 from shrinkspeech.tasks.base import Task
 from shrinkspeech.tasks.reading import Observed
+from shrinkspeech.tasks.registry import task
 
 
+@task("distil")
 @dataclass
 class Distil(Task):
     """The fit's own loss; the distance to the original's outputs relative to their variance, 0 for the same."""
 
-    name = "distil"
     kind = "none"
+    has_loss = False
 
     def prepare(self, observed: Observed, batch: Batch) -> tuple[str, ...]:
         return ()

@@ -18,6 +18,7 @@ from shrinkspeech.data.items import Batch
 from shrinkspeech.errors import InputError
 from shrinkspeech.tasks.base import Task
 from shrinkspeech.tasks.reading import Observed
+from shrinkspeech.tasks.registry import task
 
 SLACK = 0.05
 """Outputs may be this much shorter or longer than the input: both are cut to the shorter."""
@@ -26,11 +27,11 @@ OPTIONAL = {"stoi": "pystoi", "pesq": "pesq"}
 """Metrics that need a package of their own."""
 
 
+@task("enhance")
 @dataclass
 class Enhance(Task):
     """Negative SI-SDR; SI-SDR and its gain over the noisy input in dB, STOI and PESQ where their packages are there."""
 
-    name = "enhance"
     kind = "clean"
     index: int = field(init=False, default=0)
 

@@ -6,40 +6,24 @@ from dataclasses import replace
 
 from shrinkspeech.data.options import DataOptions
 from shrinkspeech.data.source import open_source
-from shrinkspeech.errors import InputError
 from shrinkspeech.graph.captured import Captured
-from shrinkspeech.tasks import TASKS
-from shrinkspeech.tasks.base import Task, TaskOptions, TaskRecipe
-from shrinkspeech.tasks.classify import Classify
-from shrinkspeech.tasks.distil import Distil
-from shrinkspeech.tasks.enhance import Enhance
+from shrinkspeech.tasks.base import TaskOptions, TaskRecipe
 from shrinkspeech.tasks.intake import find_intake
 from shrinkspeech.tasks.reading import observe
-from shrinkspeech.tasks.spoof import Spoof
-from shrinkspeech.tasks.vad import Vad
-
-CLASSES: dict[str, type[Task]] = {
-    "vad": Vad,
-    "classify": Classify,
-    "spoof": Spoof,
-    "enhance": Enhance,
-    "distil": Distil,
-}
+from shrinkspeech.tasks.registry import task_class
 
 
 def task_recipe(task: str, captured: Captured, data: DataOptions, options: TaskOptions | None = None) -> TaskRecipe:
     """A recipe from a task's name, after a check of the model on one batch.
 
     Args:
-        task: ``vad``, ``classify``, ``spoof``, ``enhance`` or ``distil``.
+        task: one of ``task_names()``.
 
     Raises:
-        InputError: the manifest, the options or the model's outputs do not fit the task; one sentence.
+        InputError: there is no such task, or manifest, options or the model's outputs do not fit it; one sentence.
         AudioError: more than one in a hundred clips is broken.
     """
-    if task not in CLASSES:
-        raise InputError(f"there is no task '{task}': --task is {', '.join(TASKS)}")
-    kind = CLASSES[task]
+    kind = task_class(task)
     intake = find_intake(captured, data)
     if intake.batch is not None:
         data = replace(data, batch_size=intake.batch)
@@ -49,7 +33,7 @@ def task_recipe(task: str, captured: Captured, data: DataOptions, options: TaskO
     notes = made.prepare(observe(captured, intake, batch), batch)
     return TaskRecipe(
         train_batches=source.train,
-        loss=None if task == "distil" else made.loss,
+        loss=made.loss if made.has_loss else None,
         evaluate=made.evaluate,
         example_inputs=lambda: tuple(x[:2] for x in intake(batch)),
         inputs=intake,

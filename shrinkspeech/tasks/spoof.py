@@ -19,6 +19,7 @@ from shrinkspeech.tasks.metrics import (
     read_asv_scores,
 )
 from shrinkspeech.tasks.reading import Observed
+from shrinkspeech.tasks.registry import task
 
 GENUINE = frozenset(("bonafide", "bona-fide", "bona_fide", "bona fide", "genuine", "real", "human", "natural", "live"))
 SPOOFS = 0.05
@@ -26,11 +27,11 @@ MISS, FALSE_ALARM = 1.0, 10.0
 """Share of spoofs, cost of refusing bona fide speech and of accepting a spoof, as in ASVspoof 5."""
 
 
+@task("spoof")
 @dataclass
 class Spoof(Classify):
     """Weighted cross entropy of two classes; equal error rate (%) with its interval, and a detection cost."""
 
-    name = "spoof"
     genuine: int = field(init=False, default=1)
     verifier: Verifier | None = field(init=False, default=None)
 

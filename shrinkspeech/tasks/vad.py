@@ -15,16 +15,17 @@ from shrinkspeech.data.items import Batch
 from shrinkspeech.tasks.base import Task
 from shrinkspeech.tasks.metrics import auc, eer_of, min_dcf, rates, snr_bands
 from shrinkspeech.tasks.reading import Observed, Reading, find_reading
+from shrinkspeech.tasks.registry import task
 
 MISS, FALSE_ALARM = 0.75, 0.25
 """Weights of the detection cost of NIST OpenSAT."""
 
 
+@task("vad")
 @dataclass
 class Vad(Task):
     """Frame-wise binary cross-entropy; equal error rate (%), area under the curve, minimum detection cost."""
 
-    name = "vad"
     kind = "speech"
     reading: Reading = field(init=False)
 
