@@ -229,4 +229,4 @@ def with_frontend(captured: Captured, frontend: FrontEnd) -> Captured:
     frames = shape[-1] if layout.endswith("FT") else shape[-2]
     samples = max(frontend.samples(frames), frontend.fft)  # reflection needs half a window on both sides
     wave = 0.01 * torch.randn(shape[0], samples, generator=torch.Generator().manual_seed(0))
-    return capture(nn.Sequential(OrderedDict(frontend=frontend, model=captured.module())), (wave,))
+    return capture(nn.Sequential(OrderedDict(frontend=frontend, model=captured.copy())), (wave,))

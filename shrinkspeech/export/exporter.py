@@ -20,6 +20,7 @@ from shrinkspeech.export.onnx_file import first_line, fixed_sizes
 from shrinkspeech.export.onnx_graph import input_names, onnx_model
 from shrinkspeech.files import replacing
 from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.copies import refuse_outdated
 from shrinkspeech.groups.flops import flops
 
 STANDARD = ("", "ai.onnx")
@@ -78,6 +79,7 @@ def export_onnx(
         ExportError: the model cannot be written as ONNX, or the file does not agree with it. Then no file is left, and
             one that was there before stays as it was.
     """
+    refuse_outdated(captured.graph_module)
     model = onnx_model(captured)
     cost = flops(captured, seconds=seconds)
     model.producer_name, model.producer_version = "shrinkspeech", __version__

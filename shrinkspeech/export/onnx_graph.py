@@ -28,7 +28,7 @@ def onnx_model(captured: Captured) -> Any:
         ExportError: torch's exporter cannot write it; the message holds the cause.
     """
     with _silent():
-        prepared = replace(captured, graph_module=captured.module())
+        prepared = replace(captured, graph_module=captured.copy())
         attend_over_heads(prepared)
         try:
             program = torch.onnx.export(
@@ -100,7 +100,7 @@ def input_names(captured: Captured) -> list[str]:
 def output_names(captured: Captured) -> list[str]:
     """``output``, or for several the keys under which the model returns them: ``output_0``, ``logits``, ``state_1``."""
     with torch.no_grad():
-        outputs = captured.module()(*captured.example_inputs)
+        outputs = captured.copy()(*captured.example_inputs)
     leaves, _ = pytree.tree_flatten_with_path(outputs)
     names = []
     for path, leaf in leaves:

@@ -120,7 +120,7 @@ def restored_part(state: Mapping[str, Any], whole: Part) -> Part:
     """The part that was saved: the original sliced to the same units, with the weights of then."""
     units = state["kept"]
     part = replace(whole, ranks=whole.kept).sliced(units)
-    module = part.captured.module()  # without what a removed branch has left unused
+    module = part.captured.copy()  # without what a removed branch has left unused
     module.load_state_dict(state["weights"])
     part = replace(part, captured=replace(part.captured, graph_module=module))
     return replace(part, ranks=state["ranks"], moments=state["moments"])

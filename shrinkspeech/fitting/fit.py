@@ -21,6 +21,7 @@ from shrinkspeech.fitting.stages import GatedRun, Goal, gated, note, repaired, w
 from shrinkspeech.fitting.trainer import Trainer, seed_everything
 from shrinkspeech.fitting.tune import TunedRun, tune
 from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.copies import refuse_outdated
 from shrinkspeech.groups.cost import count
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.groups.label import label
@@ -72,6 +73,7 @@ def fit(
         InputError: there is nothing to resume from, or the checkpoint is of another fit.
         ExportError: a size or latency is wanted of a model that cannot be written as ONNX.
     """
+    refuse_outdated(captured.graph_module)
     target = only_target(flops=target_flops, params=target_params, size=target_size, latency=target_latency)
     chosen, listener = load_recipe(recipe), on_progress or (lambda progress: None)
     settings = settings or Settings()
@@ -82,7 +84,7 @@ def fit(
     started = time.perf_counter()
     seed_everything(seed)
     trainer = Trainer(captured, chosen, settings, steps, learning_rate, listener)
-    before = trainer.evaluate(captured.module()) if evaluate else {}
+    before = trainer.evaluate(captured.copy()) if evaluate else {}
     part, reached = shrink(trainer, Part.whole(captured, problem.groups), goal, seed, watch)
     after = trainer.evaluate(part.captured.graph_module) if evaluate else {}
     return problem.fitted(trainer, part, goal, reached, before, after, seed, time.perf_counter() - started)

@@ -110,7 +110,7 @@ def selection(
     if not any(found.values()):
         return {}
     moments = collect(captured, [item for items in found.values() for item in items], map(inputs, batches))
-    module = captured.graph_module if str(device) == "cpu" else captured.module().to(device)
+    module = captured.graph_module if str(device) == "cpu" else captured.copy().to(device)
     felt = _sensitivity(module, {node: items[0] for node, items in found.items() if items}, batches, loss)
     scores = {}
     for group in groups.shrinkable:

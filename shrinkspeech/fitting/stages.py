@@ -19,7 +19,7 @@ from shrinkspeech.fitting.taylor import magnitude, taylor
 from shrinkspeech.fitting.trainer import Trainer, moments_of
 from shrinkspeech.groups.cost import Polynomial
 from shrinkspeech.surgery.fold import fold
-from shrinkspeech.surgery.insert import gate
+from shrinkspeech.surgery.insert import GatedModule
 from shrinkspeech.surgery.part import Part
 
 ROUNDS = 5
@@ -64,7 +64,7 @@ def warm_start(trainer: Trainer, part: Part, goal: Goal, seed: int) -> Part:
 
 def ranked(trainer: Trainer, part: Part, batches: Sequence[Any], seed: int) -> Part:
     """The part with new ranks, by scores on calibration batches."""
-    gated = gate(part.captured, part.groups).to(trainer.accelerator.device)
+    gated = GatedModule(part.captured, part.groups).eval().to(trainer.accelerator.device)
     generator = torch.Generator().manual_seed(seed)
 
     def felt(model: Any, batch: Any) -> Tensor:
@@ -90,7 +90,7 @@ class GatedRun:
 
     def __init__(self, trainer: Trainer, part: Part, goal: Goal, real: Mapping[str, float] | None = None) -> None:
         self.trainer, self.part, self.goal = trainer, part, goal
-        self.model = gate(part.captured, part.groups)
+        self.model = GatedModule(part.captured, part.groups).eval()
         self.model.widths.keep_power = trainer.settings.keep_power
         self.names = self.model.widths.names
         for name in self.names:

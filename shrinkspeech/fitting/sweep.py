@@ -26,6 +26,7 @@ from shrinkspeech.fitting.settings import Listener, Progress, Settings
 from shrinkspeech.fitting.stages import Goal
 from shrinkspeech.fitting.trainer import Trainer, seed_everything
 from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.copies import refuse_outdated
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.groups.label import label
 from shrinkspeech.surgery.part import Part
@@ -64,6 +65,7 @@ def sweep(
         BudgetError: a budget cannot be read, is above the original, or cannot be reached; nothing has been run then.
         RecipeError: the recipe lacks something, or the loss is not finite.
     """
+    refuse_outdated(captured.graph_module)
     targets = read_budgets(quantity, budgets)
     chosen = load_recipe(recipe)
     groups = label(captured) if groups is None else groups
@@ -72,7 +74,7 @@ def sweep(
     seed_everything(seed)
     shown = _Offset(on_progress or (lambda progress: None), steps * len(goals))
     trainer = Trainer(captured, chosen, settings or Settings(), steps, learning_rate, shown)
-    before = trainer.evaluate(captured.module()) if evaluate else {}
+    before = trainer.evaluate(captured.copy()) if evaluate else {}
     part, results = Part.whole(captured, groups), []
     for text, goal in goals:
         started = time.perf_counter()

@@ -44,7 +44,7 @@ class Trainer:
         self.accelerator = Accelerator()
         self.teacher: nn.Module | None = None
         if recipe.loss is None or settings.distil > 0:
-            self.teacher = original.module().requires_grad_(False).to(self.accelerator.device)
+            self.teacher = original.copy().requires_grad_(False).to(self.accelerator.device)
         self.batches = self._endless()
         self.used = 0
         self.restart(steps)

@@ -65,7 +65,7 @@ class TunedRun:
     def __init__(self, trainer: Trainer, part: Part, average: Mapping[str, Tensor] | None = None) -> None:
         self.trainer, self.part = trainer, part
         trainer.stage = "tune"
-        module = part.captured.module()
+        module = part.captured.copy()
         self.weights: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
         self.prepared, self.optimiser = trainer.prepare(module, self.weights, part.moments)
         span = trainer.settings.average * (trainer.steps - trainer.gated_steps)

@@ -6,5 +6,6 @@ stand_ins.py    recurrent layers as one node while a graph is traced
 normalise.py    fewer forms of the same computation, none of which changes a result
 modes.py        train() and eval() of a captured graph
 sizes.py        inputs of other sizes, and which dimensions are dynamic
+copies.py       copies that somebody trains, and records that are out of date
 compare.py      how far two results are apart
 """

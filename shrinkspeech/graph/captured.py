@@ -17,8 +17,10 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
+from shrinkspeech.errors import InputError
 from shrinkspeech.files import replacing
 from shrinkspeech.graph import stand_ins as recurrent
+from shrinkspeech.graph.copies import refuse_outdated, watch
 from shrinkspeech.graph.modes import TrainableGraph, trainable
 from shrinkspeech.graph.normalise import own_memory
 
@@ -50,7 +52,30 @@ class Captured:
         return int(tensors[0].shape[0]) if tensors else 1
 
     def module(self) -> TrainableGraph:
-        """A trainable copy: its ``train()`` and ``eval()`` work; parameters are not shared."""
+        """A trainable copy: its ``train()`` and ``eval()`` work; parameters are not shared.
+
+        Once the copy is trained, the record itself is out of date, and what is made of it (``slice``, ``export_onnx``,
+        ``save``, ``gate``, ``fit``) is refused: go on with ``captured.trained(module)``.
+        """
+        module = self.copy()
+        watch(self.graph_module, module)
+        return module
+
+    def trained(self, module: nn.Module) -> Captured:
+        """The record with the weights of a trained copy, which is left as it is.
+
+        Raises:
+            InputError: the module is no copy of this graph: names or shapes of its tensors differ.
+        """
+        fresh, weights = self.copy(), module.state_dict()
+        own = fresh.state_dict()
+        if {name: x.shape for name, x in own.items()} != {name: x.shape for name, x in weights.items()}:
+            raise InputError("these weights are not of a copy of this graph: give what captured.module() returned")
+        fresh.load_state_dict(weights)
+        return replace(self, graph_module=fresh)
+
+    def copy(self) -> TrainableGraph:
+        """As ``module``, for a copy whose training does not concern the record."""
         with quiet():
             return trainable(copy.deepcopy(self.graph_module)).eval()
 
@@ -76,6 +101,7 @@ class Captured:
 
     def save(self, path: str | Path, extra_files: dict[str, Any] | None = None) -> None:
         """Write a ``.pt2`` that ``torch.export.load`` reads without any of the user's code."""
+        refuse_outdated(self.graph_module)
         program = self.program()
         buffer = io.BytesIO()
         torch.export.save(program, buffer, extra_files=extra_files or {})
@@ -84,7 +110,7 @@ class Captured:
 
     def program(self, for_onnx: bool = False) -> ExportedProgram:
         """The graph as an ``ExportedProgram`` in eval mode, with the same dynamic dimensions."""
-        module = self.module()
+        module = self.copy()
         if for_onnx:
             recurrent.stand_in(module)
             own_memory(module)

@@ -70,7 +70,7 @@ def fold(
         inputs: calibration inputs, one tuple of model arguments for each batch.
     """
     work = _readers(captured, groups, kept)
-    module = captured.module()
+    module = captured.copy()
     result = replace(captured, graph_module=module)
     if not work:
         return result

@@ -10,6 +10,7 @@ from torch import fx, nn
 
 from shrinkspeech.axes.algebra import Axis
 from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.copies import refuse_outdated, watch
 from shrinkspeech.graph.modes import TrainableGraph
 from shrinkspeech.graph.normalise import mutates
 from shrinkspeech.groups.groups import Groups
@@ -23,7 +24,7 @@ class GatedModule(nn.Module):
         super().__init__()
         self.source, self.groups = captured, groups
         self.widths = Widths(groups)
-        self.graph = insert_gates(captured.module(), groups, self.widths)
+        self.graph = insert_gates(captured.copy(), groups, self.widths)
 
     def forward(self, *args: Any) -> Any:
         self.widths.refresh()
@@ -31,7 +32,7 @@ class GatedModule(nn.Module):
 
     def captured(self) -> Captured:
         """The graph without gates, with the present weights."""
-        module = self.source.module()
+        module = self.source.copy()
         weights = self.graph.state_dict()
         with torch.no_grad():
             for name, value in module.state_dict(keep_vars=True).items():
@@ -43,9 +44,15 @@ def gate(captured: Captured, groups: Groups) -> GatedModule:
     """Put gates into a captured graph.
 
     With every width at its size the result is exactly that of the captured graph; with integer widths in eval mode
-    it is that of the sliced graph.
+    it is that of the sliced graph. Once it is trained, ``GatedModule.captured()`` has its weights: ``captured`` is out of date.
+
+    Raises:
+        InputError: a copy of the graph has been trained already.
     """
-    return GatedModule(captured, groups).eval()
+    refuse_outdated(captured.graph_module)
+    gated = GatedModule(captured, groups).eval()
+    watch(captured.graph_module, gated.graph)
+    return gated
 
 
 def insert_gates(module: TrainableGraph, groups: Groups, widths: Widths) -> TrainableGraph:

@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from shrinkspeech.errors import SliceError
 from shrinkspeech.graph.captured import Captured, attribute, set_attribute
+from shrinkspeech.graph.copies import refuse_outdated
 from shrinkspeech.graph.modes import trainable
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.rules.registry import Literal
@@ -34,6 +35,7 @@ def slice(captured: Captured, groups: Groups, widths: Mapping[str, int | Sequenc
     Raises:
         SliceError: a group may not shrink, a unit does not exist, or the sliced graph does not run.
     """
+    refuse_outdated(captured.graph_module)
     kept = {name: _units(groups, name, value) for name, value in widths.items()}
     module = trainable(captured.graph_module).eval()
     _slice_parameters(module, groups, kept)

@@ -32,7 +32,7 @@ class Distil(Task):
         raise NotImplementedError("the fit itself compares with the original")
 
     def evaluate(self, model: Any) -> Mapping[str, float]:
-        original = self.captured.module()
+        original = self.captured.copy()
         distances = []
         for outputs, batch in self.results(model):
             with torch.no_grad():

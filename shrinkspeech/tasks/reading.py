@@ -88,7 +88,7 @@ def observe(captured: Captured, intake: Intake, batch: Batch) -> Observed:
     Raises:
         InputError: it cannot run on the batch.
     """
-    module = captured.module()
+    module = captured.copy()
     try:
         outputs = _tensors(module(*intake(batch)))
     except (RuntimeError, ValueError, AssertionError) as error:
