@@ -136,8 +136,9 @@ def page(rows: dict[str, Any]) -> str:
         [
             "# One total, whoever counts",
             "",
-            "Written by `python -m tests.zoo.totals`; not to be edited by hand. FLOP/s of every model of the zoo as `inspect` says it,",
-            "and of the same model at 50 % as `fit`, `export` and `check` say it, beside torch's own counter on the saved programs.",
+            "Written by `python -m tests.zoo.totals`; not to be edited by hand. FLOP/s of every model of the zoo as",
+            "`inspect` says it, and of the same model at 50 % as `fit`, `export` and `check` say it, beside torch's own",
+            "counter on the saved programs.",
             "",
             f"{datetime.date.today()}, {versions()}.",
             "",
