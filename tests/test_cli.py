@@ -101,21 +101,15 @@ finally:
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["--version"]])
-def test_help_is_fast_and_does_not_import_torch(arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", ["--help", "fit --help", "check --help", "--version"])
+def test_help_is_fast_and_does_not_import_torch(arguments: str) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    result = subprocess.run([sys.executable, "-c", HELP, *arguments], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", HELP, *arguments.split()], capture_output=True, text=True, check=False
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert result.returncode == 0, result.stderr
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5  # CPU time: cores may be shared
-
-
-def test_defaults_are_those_of_the_library() -> None:
-    from shrinkspeech_cli.training import DISTIL
-
-    from shrinkspeech.fitting.settings import Settings
-
-    assert Settings().distil == DISTIL
 
 
 def test_the_installed_command(folder: Path) -> None:

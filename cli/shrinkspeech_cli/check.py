@@ -3,68 +3,77 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from shrinkspeech_cli import options as o
+from shrinkspeech.defaults import TOLERANCE
+from shrinkspeech_cli.amounts import Limits
+from shrinkspeech_cli.model import Loading
+from shrinkspeech_cli.options import option, options
 
 if TYPE_CHECKING:
     from shrinkspeech.export.check import CheckReport
     from shrinkspeech.graph.captured import Captured
 
-_LIMITS, _REFERENCE = "Limits", "Reference model"
+
+@dataclass(frozen=True)
+class Reference:
+    """What the file must agree with."""
+
+    panel: ClassVar[str] = "Reference model"
+
+    reference: Annotated[str | None, option("Torch model that the file must agree with.", metavar="MODEL")] = None
+    tolerance: Annotated[float, option("Largest relative difference from the reference.", metavar="X")] = TOLERANCE
+
+    def capture(self, loading: Loading) -> Captured | None:
+        """The reference model; ``RUN`` folders stand for the model in them.
+
+        Raises:
+            InputError: there is none, and yet it is said how to load it.
+        """
+        from shrinkspeech.errors import InputError
+
+        if self.reference is None:
+            if loading.named:
+                raise InputError("--factory, --weights and --trust-pickle belong to --reference MODEL: give it too")
+            return None
+        inside = Path(self.reference) / "model.pt2"
+        return loading.capture(str(inside) if inside.is_file() else self.reference)
 
 
+@options
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="The ONNX file.", show_default=False)],
-    max_flops: Annotated[
-        str | None, typer.Option(metavar="N", help="FLOP per second of audio: 600k, 1.2M.", rich_help_panel=_LIMITS)
-    ] = None,
-    max_params: Annotated[
-        str | None, typer.Option(metavar="N", help="Parameters: 50k.", rich_help_panel=_LIMITS)
-    ] = None,
-    max_size: Annotated[
-        str | None, typer.Option(metavar="BYTES", help="Size of the file: 300kB, 1.2MB.", rich_help_panel=_LIMITS)
-    ] = None,
-    max_latency: Annotated[
-        str | None,
-        typer.Option(
-            metavar="T", help="Median time for the example, batch of one: 5ms, 0.005s.", rich_help_panel=_LIMITS
+    limits: Limits,
+    reference: Reference,
+    loading: Loading,
+    seconds: Annotated[
+        float | None,
+        option(
+            "Audio in one item of the example, in s; known where ShrinkSpeech wrote the file.",
+            metavar="S",
+            rich_help_panel=Loading.panel,
         ),
     ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Torch model that the file must agree with.", rich_help_panel=_REFERENCE),
-    ] = None,
-    tolerance: Annotated[
-        float,
-        typer.Option(metavar="X", help="Largest relative difference from the reference.", rich_help_panel=_REFERENCE),
-    ] = 1e-4,
-    factory: o.Factory = None,
-    weights: o.Weights = None,
-    trust_pickle: o.TrustPickle = False,
-    example: o.Example = None,
-    seconds: o.Seconds = None,
-    threads: Annotated[int, typer.Option(metavar="N", min=1, help="Threads for the latency.")] = 1,
+    threads: Annotated[int, option("Threads for the latency.", metavar="N", min=1)] = 1,
 ) -> None:
     """Measure an ONNX file; exit code 0 if every limit is met, 1 if one is not, 2 if it cannot be measured."""
     from shrinkspeech.export.check import check as run_check
 
-    max_bytes = amount("--max-size", max_size and re.sub(r"B$", "", max_size.strip()))
-    allowed = (amount("--max-flops", max_flops), amount("--max-params", max_params), max_bytes, duration(max_latency))
-    model = _reference(reference, factory, weights, trust_pickle, example)
+    allowed = {name: limit(name, text) for name, text in limits.given().items()}
     report = run_check(
         file,
-        max_flops=allowed[0],
-        max_params=allowed[1],
-        max_bytes=allowed[2],
-        max_latency=allowed[3],
-        reference=model,
-        tolerance=tolerance,
+        max_flops=allowed.get("flops"),
+        max_params=allowed.get("params"),
+        max_bytes=allowed.get("size"),
+        max_latency=allowed.get("latency"),
+        reference=reference.capture(loading),
+        tolerance=reference.tolerance,
         seconds=seconds,
-        example=_shapes(example),
+        example=_shapes(loading.example),
         threads=threads,
     )
     _show(report)
@@ -72,7 +81,18 @@ def check(
         raise typer.Exit(1)
 
 
-def amount(option: str, text: str | None) -> float | None:
+def limit(quantity: str, text: str) -> float:
+    """What was written for ``--max-…``, in the quantity's unit.
+
+    Raises:
+        BudgetError, InputError: it is a share, or no amount.
+    """
+    if quantity == "latency":
+        return duration(text)
+    return amount(f"--max-{quantity}", re.sub(r"B$", "", text.strip()) if quantity == "size" else text)
+
+
+def amount(option: str, text: str) -> float:
     """``600k`` as a number.
 
     Raises:
@@ -81,8 +101,6 @@ def amount(option: str, text: str | None) -> float | None:
     from shrinkspeech.budget.widths import parse_budget
     from shrinkspeech.errors import BudgetError
 
-    if text is None:
-        return None
     try:
         budget = parse_budget(text)
     except BudgetError as error:
@@ -94,7 +112,7 @@ def amount(option: str, text: str | None) -> float | None:
     return budget.value
 
 
-def duration(text: str | None) -> float | None:
+def duration(text: str) -> float:
     """``5ms`` or ``0.005`` in s.
 
     Raises:
@@ -102,26 +120,10 @@ def duration(text: str | None) -> float | None:
     """
     from shrinkspeech.errors import InputError
 
-    if text is None:
-        return None
     found = re.fullmatch(r"(\d*\.?\d+)\s*(ms|s|)", text.strip())
     if not found or float(found[1]) <= 0:
         raise InputError(f"cannot read --max-latency '{text}': write 5ms or 0.005s")
     return float(found[1]) * (1e-3 if found[2] == "ms" else 1.0)
-
-
-def _reference(
-    model: str | None, factory: str | None, weights: Path | None, trust_pickle: bool, example: list[str] | None
-) -> Captured | None:
-    """The reference model; ``RUN`` folders stand for the model in them."""
-    from shrinkspeech.errors import InputError
-
-    if model is None:
-        if factory or weights or trust_pickle:
-            raise InputError("--factory, --weights and --trust-pickle belong to --reference MODEL: give it too")
-        return None
-    inside = Path(model) / "model.pt2"
-    return o.Source(str(inside) if inside.is_file() else model, factory, weights, trust_pickle, example).capture()
 
 
 def _shapes(example: list[str] | None) -> list[tuple[int, ...]] | None:

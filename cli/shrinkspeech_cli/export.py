@@ -8,24 +8,24 @@ from typing import Annotated, Any
 
 import typer
 
-from shrinkspeech_cli import options as o
+from shrinkspeech.defaults import TOLERANCE
+from shrinkspeech_cli.model import Length
+from shrinkspeech_cli.options import option, options
 
 
+@options
 def export(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="Folder that 'fit' wrote, or a .pt2 file.", show_default=False)
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE.onnx", help="File to write.", show_default=False)
-    ],
+    output: Annotated[Path, option("File to write.", "--output", "-o", metavar="FILE.onnx", show_default=False)],
+    length: Length,
     tolerance: Annotated[
-        float, typer.Option(metavar="X", help="Largest difference from torch, relative to the largest output.")
-    ] = 1e-4,
+        float, option("Largest difference from torch, relative to the largest output.", metavar="X")
+    ] = TOLERANCE,
     with_frontend: Annotated[
-        bool, typer.Option("--with-frontend", help="Put the run's --features into the file: it takes samples.")
+        bool, option("Put the run's --features into the file: it takes samples.", "--with-frontend")
     ] = False,
-    seconds: o.Seconds = None,
-    sample_rate: o.SampleRate = 16_000,
 ) -> None:
     """Write a model as ONNX, and compare it with torch at several sizes before it is kept."""
     from shrinkspeech.budget.widths import human
@@ -40,17 +40,17 @@ def export(
     file = _model_file(run)
     facts = _facts(run)
     captured = load(file)
-    known = facts.get("report", {}).get("seconds") if seconds is None else seconds
+    known = facts.get("report", {}).get("seconds") if length.seconds is None else length.seconds
     if with_frontend:
         from shrinkspeech.data.frontend import with_frontend as joined
         from shrinkspeech_cli.task_options import frontend_of
 
-        captured, known = joined(captured, frontend_of(run)), seconds
+        captured, known = joined(captured, frontend_of(run)), length.seconds
     report = export_onnx(
         captured,
         output,
         metadata=_metadata(facts),
-        seconds=seconds_of(captured, known, sample_rate),
+        seconds=seconds_of(captured, known, length.sample_rate),
         tolerance=tolerance,
     )
     typer.echo(

@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from shrinkspeech_cli import options as o
-
-if TYPE_CHECKING:
-    from shrinkspeech_cli.options import Loaded
+from shrinkspeech_cli.model import Loaded, Source
+from shrinkspeech_cli.options import option, options
 
 
+@options
 def inspect(
-    model: o.Model,
-    recipe: Annotated[Path | None, typer.Option(metavar="FILE.py", help="Recipe that lends its example input.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object in place of tables.")] = False,
-    factory: o.Factory = None,
-    weights: o.Weights = None,
-    trust_pickle: o.TrustPickle = False,
-    example: o.Example = None,
-    seconds: o.Seconds = None,
-    sample_rate: o.SampleRate = 16_000,
-    exclude: o.Exclude = None,
-    only: o.Only = None,
-    min_width: o.MinWidth = 1,
+    source: Source,
+    recipe: Annotated[Path | None, option("Recipe that lends its example input.", metavar="FILE.py")] = None,
+    as_json: Annotated[bool, option("Print one JSON object in place of tables.", "--json")] = False,
 ) -> None:
     """Show the groups of a model: their size, their share of the cost, and whether they can shrink."""
     from shrinkspeech.fitting.recipe import load_recipe
 
-    source = o.Source(model, factory, weights, trust_pickle, example, seconds, sample_rate, exclude, only, min_width)
-    facts = describe(model, source.load(load_recipe(recipe) if recipe else None))
+    facts = describe(source.model, source.load(load_recipe(recipe) if recipe else None))
     if as_json:
         typer.echo(json.dumps(facts, indent=1, ensure_ascii=False))
     else:

@@ -1,164 +1,107 @@
-"""Options that several commands share, and the model that they describe."""
+"""Option groups: options that several commands take, declared once.
+
+A group is a frozen dataclass of annotated options. A command names groups among its parameters, and gets each as one object:
+
+    @dataclass(frozen=True)
+    class Training:
+        panel: ClassVar = "Training"
+        steps: Annotated[int, option("Optimiser steps.", metavar="N", min=1)] = STEPS
+
+    @options
+    def fit(source: Source, training: Training) -> None: ...
+
+A group may hold groups, and a subclass may declare an option anew.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatch
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
-
-if TYPE_CHECKING:
-    from shrinkspeech.fitting.recipe import Recipe
-    from shrinkspeech.graph.captured import Captured
-    from shrinkspeech.groups.groups import Groups
-
-_MODEL, _GROUPS = "Model", "What may shrink"
-
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A .pt2 of torch.export.save, weights (with --factory), or package.module:function (with --weights).",
-        show_default=False,
-    ),
-]
-Factory = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MODULE:FUNCTION",
-        help="Function that builds the model: package.module:function or file.py:function.",
-        rich_help_panel=_MODEL,
-    ),
-]
-Weights = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Weights for a model that is named by its factory.", rich_help_panel=_MODEL),
-]
-TrustPickle = Annotated[
-    bool,
-    typer.Option("--trust-pickle", help="Unpickle whole objects, which runs the code in them.", rich_help_panel=_MODEL),
-]
-Example = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="SHAPE",
-        help="Shape of an input, batch first: 2x16000, 2:int64; once for each input. A .pt2 brings its own.",
-        rich_help_panel=_MODEL,
-    ),
-]
-Seconds = Annotated[
-    float | None,
-    typer.Option(
-        metavar="S",
-        help="Audio in one item of the example batch; found from the length if the input is a waveform.",
-        rich_help_panel=_MODEL,
-    ),
-]
-SampleRate = Annotated[
-    int, typer.Option(metavar="HZ", min=1, help="Rate of the model's waveforms.", rich_help_panel=_MODEL)
-]
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option(metavar="GLOB", help="Leave these modules or groups as they are.", rich_help_panel=_GROUPS),
-]
-Only = Annotated[
-    list[str] | None,
-    typer.Option(metavar="GLOB", help="Shrink these modules or groups alone.", rich_help_panel=_GROUPS),
-]
-MinWidth = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        min=0,
-        help="Units that every group keeps at least; with 0 residual branches may vanish.",
-        rich_help_panel=_GROUPS,
-    ),
-]
+from typer.models import OptionInfo
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A captured model, its groups, and the audio in one item of its example in s."""
+def option(help: str, *names: str, metavar: str | None = None, **more: Any) -> Any:
+    """One option of a group. It is named after its field; ``names`` are for flags and short forms.
 
-    captured: Captured
-    groups: Groups
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Source:
-    """A model as the command line describes it."""
-
-    model: str
-    factory: str | None = None
-    weights: Path | None = None
-    trust_pickle: bool = False
-    example: Sequence[str] | None = None
-    seconds: float | None = None
-    sample_rate: int = 16_000
-    exclude: Sequence[str] | None = None
-    only: Sequence[str] | None = None
-    min_width: int = 1
-
-    @property
-    def has_example(self) -> bool:
-        """Whether the file or ``--example`` says what the model's inputs are."""
-        from shrinkspeech.loading.load import is_program
-
-        return bool(self.example) or is_program(self.model)
-
-    def capture(self, recipe: Recipe | None = None) -> Captured:
-        """The captured model; the recipe lends its example where neither file nor ``--example`` has one."""
-        from shrinkspeech.loading.load import load
-
-        inputs = None if recipe is None or self.has_example else _example_of(recipe)
-        return load(
-            self.model,
-            factory=self.factory,
-            weights=self.weights,
-            trust_pickle=self.trust_pickle,
-            example=self.example,
-            example_inputs=inputs,
-        )
-
-    def load(self, recipe: Recipe | None = None, captured: Captured | None = None) -> Loaded:
-        """Capture (unless that has been done) and label the model."""
-        from shrinkspeech.groups.label import label
-        from shrinkspeech.loading.examples import seconds_of
-        from shrinkspeech.surgery.depth import allow_empty, removable
-        from shrinkspeech.surgery.slice import slice as slice_graph
-
-        captured = captured or self.capture(recipe)
-        seconds = seconds_of(captured, self.seconds, self.sample_rate)
-        groups = label(captured)
-        exclude, only = self.exclude or (), self.only or ()
-        _known(groups, "--exclude", exclude)
-        _known(groups, "--only", only)
-        groups = groups.restrict(only=only, exclude=exclude, min_width=self.min_width)
-        if self.min_width == 0:
-            groups = allow_empty(groups, removable(captured, groups, slice_graph))
-        return Loaded(captured, groups, seconds)
+    Args:
+        more: as for ``typer.Option``.
+    """
+    return typer.Option(*names, metavar=metavar, help=help, **more)
 
 
-def _example_of(recipe: Recipe) -> tuple[Any, ...]:
-    """The recipe's example, or the first two items of its first batch."""
-    if recipe.example_inputs is not None:
-        return recipe.example_inputs()
-    return tuple(value[:2] if value.dim() else value for value in recipe.inputs(recipe.peek()))
+def either(names: Sequence[str]) -> str:
+    """``flops, size or latency``."""
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def _known(groups: Groups, option: str, globs: Sequence[str]) -> None:
-    """Refuse a pattern that names nothing: it is a slip of the pen.
+def options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of the groups among its parameters, in their order.
 
     Raises:
-        InputError: a pattern matches no group.
+        TypeError: two options have one name.
     """
-    from shrinkspeech.errors import InputError
+    hints = get_type_hints(command, include_extras=True)
+    own = signature(command).parameters.values()
+    expanded = [each for parameter in own for each in _expanded(parameter, hints[parameter.name], None)]
+    names = [parameter.name for parameter in expanded]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise TypeError(f"{command.__name__} has two options called {', '.join(sorted(twice))}")
 
-    names = {name for group in groups for name in (group.name, group.where, *(c.parameter for c in group.carriers))}
-    for glob in globs:
-        if not any(fnmatch(name, glob) for name in names):
-            raise InputError(f"{option} {glob} matches no group: 'shrinkspeech inspect' lists them")
+    @wraps(command)
+    def run(**values: Any) -> None:
+        command(**{parameter.name: _value(parameter.name, hints[parameter.name], values) for parameter in own})
+
+    run.__signature__ = Signature(expanded)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in expanded}
+    return run
+
+
+def _group(hint: Any) -> Any:
+    """The group that an annotation stands for, None for a single option.
+
+    ``Annotated[Base, Group]`` stands for a group that was made at run time, of which type checkers know the base alone.
+    """
+    found = [
+        kind for kind in (hint, *getattr(hint, "__metadata__", ())) if isinstance(kind, type) and is_dataclass(kind)
+    ]
+    return found[0] if found else None
+
+
+def _expanded(parameter: Parameter, hint: Any, panel: str | None) -> Iterator[Parameter]:
+    """The options that a parameter stands for, by name alone, so that those without a default may follow others."""
+    group = _group(hint)
+    if group is None:
+        yield parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=_in_panel(hint, panel))
+        return
+    hints = get_type_hints(group, include_extras=True)
+    for field in fields(group):
+        default = Parameter.empty if field.default is MISSING else field.default
+        inner = Parameter(field.name, Parameter.KEYWORD_ONLY, default=default)
+        yield from _expanded(inner, hints[field.name], getattr(group, "panel", None))
+
+
+def _in_panel(hint: Any, panel: str | None) -> Any:
+    """An option in the panel of its group, unless it names its own."""
+    if panel is None or get_origin(hint) is not Annotated:
+        return hint
+    kind, *extras = get_args(hint)
+    placed = [copy.copy(extra) for extra in extras]
+    for extra in placed:
+        if isinstance(extra, OptionInfo) and extra.rich_help_panel is None:
+            extra.rich_help_panel = panel
+    return Annotated[kind, *placed]
+
+
+def _value(name: str, hint: Any, values: Mapping[str, Any]) -> Any:
+    """What a command gets for a parameter: an option's value, or a group of them."""
+    group = _group(hint)
+    if group is None:
+        return values[name]
+    hints = get_type_hints(group, include_extras=True)
+    return group(**{field.name: _value(field.name, hints[field.name], values) for field in fields(group)})

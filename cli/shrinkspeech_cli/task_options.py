@@ -1,150 +1,106 @@
-"""Options of ``fit --task`` and ``sweep --task``: what the model does, and the manifests to train and validate on."""
+"""Options that go with ``--task``: the clips to train and validate on, and how the model's outputs are meant."""
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
-from functools import partial, wraps
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import typer
-
-from shrinkspeech.tasks import task_names
+from shrinkspeech.data.options import DataOptions, parse_labels, parse_range
+from shrinkspeech.defaults import BATCH_SIZE, SAMPLE_RATE, TOP_K
+from shrinkspeech_cli.options import option
 
 if TYPE_CHECKING:
     from shrinkspeech.data.frontend import FrontEnd
-    from shrinkspeech.data.options import DataOptions
     from shrinkspeech.fitting.recipe import Recipe
     from shrinkspeech.graph.captured import Captured
-    from shrinkspeech_cli.options import Loaded, Source
-
-_DATA = "Data (one of the three)"
+    from shrinkspeech.tasks.base import TaskOptions
+    from shrinkspeech_cli.model import Source
 
 FILE = "task.json"
 """Where a run keeps the task, its labels and its features."""
 
 
-def _option(*names: str, metavar: str | None = None, help: str, panel: str = "Task data (with --task)") -> Any:
-    return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=panel, show_default=False)
-
-
 @dataclass(frozen=True)
-class TaskChoice:
-    """What the user said about a task; one field for each option."""
+class TaskData:
+    """What the user said about a task's data."""
 
-    task: Annotated[
-        str | None,
-        _option(metavar="NAME", help=f"{', '.join(task_names())}: loss and metrics come with it.", panel="Data"),
-    ] = None
-    data: Annotated[
-        Path | None,
-        _option(
-            "--data",
-            metavar="MANIFEST",
-            help="CSV or JSON lines, one clip a row (NeMo's too), or a folder.",
-            panel=_DATA,
-        ),
-    ] = None
+    panel: ClassVar[str] = "Task data (with --task)"
+
     val: Annotated[
         Path | None,
-        _option("--val", metavar="MANIFEST", help="Clips to validate on; else the column 'split' or a share."),
+        option("Clips to validate on; else the column 'split' or a share of the manifest.", metavar="MANIFEST"),
     ] = None
-    label_column: Annotated[
-        str | None, _option("--label-column", metavar="NAME", help="Column of the labels; else found by its name.")
-    ] = None
+    label_column: Annotated[str | None, option("Column of the labels; else found by its name.", metavar="NAME")] = None
     labels: Annotated[
-        str | None,
-        _option("--labels", metavar="A,B,…", help="Labels in the order of the model's outputs; else sorted."),
+        str | None, option("Labels in the order of the model's outputs; else sorted.", metavar="A,B,…")
     ] = None
     where: Annotated[
-        list[str] | None, _option("--where", metavar="COL=VALUE", help="Rows to use; also COL!=VALUE. May be repeated.")
+        list[str] | None, option("Rows to use; also COL!=VALUE. May be repeated.", metavar="COL=VALUE")
     ] = None
-    crop: Annotated[
-        float | None, _option("--crop", metavar="S", help="Length of an example; else that of the model's own.")
-    ] = None
-    pad: Annotated[str, _option("--pad", metavar="HOW", help="Fill short clips with silence (default) or repeat.")] = (
-        "silence"
+    crop: Annotated[float | None, option("Length of an example in s; else that of the model's own.", metavar="S")] = (
+        None
     )
-    noise: Annotated[Path | None, _option("--noise", metavar="MANIFEST", help="Noise to mix in.")] = None
+    pad: Annotated[str, option("Fill short clips with silence or repeat.", metavar="HOW")] = DataOptions.pad
+    noise: Annotated[Path | None, option("Noise to mix in.", metavar="MANIFEST")] = None
     noise_where: Annotated[
-        list[str] | None, _option("--noise-where", metavar="COL=VALUE", help="Rows of the noise to use.")
+        list[str] | None, option("Rows of the noise to use. May be repeated.", metavar="COL=VALUE")
     ] = None
-    snr: Annotated[str, _option("--snr", metavar="LOW:HIGH", help="Signal-to-noise ratios in dB (-5:20).")] = "-5:20"
-    rir: Annotated[Path | None, _option("--rir", metavar="MANIFEST", help="Room impulse responses.")] = None
-    gain: Annotated[str | None, _option("--gain", metavar="LOW:HIGH", help="Random gain in training, in dB.")] = None
+    snr: Annotated[str, option("Signal-to-noise ratios in dB.", metavar="LOW:HIGH")] = ":".join(
+        f"{end:g}" for end in DataOptions.snr
+    )
+    rir: Annotated[Path | None, option("Room impulse responses.", metavar="MANIFEST")] = None
+    gain: Annotated[str | None, option("Random gain in training, in dB.", metavar="LOW:HIGH")] = None
     features: Annotated[
         str | None,
-        _option("--features", metavar="SPEC", help="For models of features: logmel:80,25ms,10ms; mfcc:40; lfcc:60."),
+        option("For models of features: logmel:80,25ms,10ms; mfcc:40; lfcc:60.", metavar="SPEC"),
     ] = None
-    masks: Annotated[
-        int, _option("--masks", metavar="N", help="Masks in time and in frequency, with --features (0).")
-    ] = 0
+    masks: Annotated[int, option("Masks in time and in frequency, with --features.", metavar="N")] = DataOptions.masks
     workers: Annotated[
-        int | None, _option("--workers", metavar="N", help="Processes that prepare batches (cores but one, at most 4).")
+        int | None, option("Processes that prepare batches (cores but one, at most 4).", metavar="N")
     ] = None
-    val_fraction: Annotated[
-        float, _option("--val-fraction", metavar="X", help="Share to validate on where no split is given (0.1).")
-    ] = 0.1
-    val_items: Annotated[int, _option("--val-items", metavar="N", help="Validate on at most so many clips (1000).")] = (
-        1000
+    val_fraction: Annotated[float, option("Share to validate on where no split is given.", metavar="X")] = (
+        DataOptions.val_fraction
     )
-    cache_mb: Annotated[
-        float, _option("--cache-mb", metavar="MB", help="Keep audio up to this size in memory (1000).")
-    ] = 1000.0
+    val_items: Annotated[int, option("Validate on at most so many clips.", metavar="N")] = DataOptions.val_items
+    cache_mb: Annotated[float, option("Keep audio up to this size in memory.", metavar="MB")] = DataOptions.cache_mb
     outputs_are: Annotated[
         str,
-        _option(
-            "--outputs-are", metavar="KIND", help="logit, probability or log-probability; else found in the graph."
+        option(
+            "What the outputs are: logit, probability or log-probability; auto finds it in the graph.", metavar="KIND"
         ),
     ] = "auto"
     balanced: Annotated[
-        bool | None, _option("--balanced/--unbalanced", help="Weight classes against their frequency (spoof: yes).")
+        bool | None, option("Weight classes against their frequency (spoof: yes).", "--balanced/--unbalanced")
     ] = None
-    top_k: Annotated[int, _option("--top-k", metavar="K", help="Top-k accuracy of classify (3).")] = 3
+    top_k: Annotated[int, option("K of the top-k accuracy of classify.", metavar="K")] = TOP_K
     asv_scores: Annotated[
-        Path | None,
-        _option("--asv-scores", metavar="FILE", help="'id key score' of a speaker verifier, for min t-DCF."),
+        Path | None, option("'id key score' of a speaker verifier, for min t-DCF.", metavar="FILE")
     ] = None
 
-    def with_audio(self, audio: Path | None) -> tuple[TaskChoice, Path | None]:
-        """``--task distil --audio DIR``: the folder stands where a manifest would; otherwise both as they are."""
-        if self.task == "distil" and self.data is None and audio is not None:
-            return replace(self, data=audio), None
-        return self, audio
+    def given(self) -> list[str]:
+        """Names of the options that the user gave."""
+        return [field.name for field in fields(self) if getattr(self, field.name) != field.default]
 
-    def check(self, recipe: Path | None, audio: Path | None) -> None:
+    def check(self) -> None:
         """Refuse what can be refused before anything is loaded.
 
         Raises:
-            InputError: ``--task`` stands beside another source of data, lacks its own, or a value cannot be read.
+            InputError: a value cannot be read.
         """
-        from shrinkspeech.errors import InputError
+        self.data_options(Path(), BATCH_SIZE, SAMPLE_RATE, 0)
 
-        if self.task is None:
-            given = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
-            if given:
-                example = ", such as --task distil without labels" if audio is not None else ""
-                raise InputError(
-                    f"--{given[0].replace('_', '-')} goes with --task: say what the model does with --task{example}"
-                )
-            return
-        if self.task not in task_names():
-            raise InputError(f"there is no task '{self.task}': --task is {', '.join(task_names())}")
-        if recipe is not None or audio is not None:
-            raise InputError(f"--task brings its own data: leave {'--recipe' if recipe else '--audio'} out, or --task")
-        if self.data is None:
-            raise InputError(f"--task {self.task} needs --data: give a manifest, a CSV or JSON lines file")
-        self.data_options(16, 16_000, 0)
+    def data_options(self, manifest: Path, batch_size: int, sample_rate: int, seed: int) -> DataOptions:
+        """The same, as the library takes it.
 
-    def data_options(self, batch_size: int, sample_rate: int, seed: int) -> DataOptions:
-        """The same, as the library takes it; ``check`` has been called."""
-        from shrinkspeech.data.options import DataOptions, parse_labels, parse_range
-
+        Raises:
+            InputError: a value cannot be read.
+        """
         return DataOptions(
-            manifest=self.data or Path(),
+            manifest=manifest,
             labels=None if self.labels is None else parse_labels(self.labels),
             where=tuple(self.where or ()),
             noise_where=tuple(self.noise_where or ()),
@@ -156,101 +112,47 @@ class TaskChoice:
             **{name: getattr(self, name) for name in _SAME},
         )
 
-    def load(self, source: Source, batch_size: int, sample_rate: int, seed: int) -> tuple[Loaded, Recipe]:
-        """The model and the recipe; what the user should know is printed.
-
-        ``--crop`` lends the model an example where it has none, and ``--features`` says how long its example is.
-
-        Raises:
-            InputError: the manifest or the model does not fit the task, or nothing of it can shrink.
-        """
-        from shrinkspeech.errors import InputError
+    def task_options(self) -> TaskOptions:
+        """How the outputs are meant and judged, as the library takes it."""
         from shrinkspeech.tasks.base import TaskOptions
-        from shrinkspeech.tasks.intake import audio_seconds, lendable
-        from shrinkspeech.tasks.recipes import task_recipe
 
-        data = self.data_options(batch_size, sample_rate, seed)
-        captured = self._captured(source, lendable(data))
-        if data.features is not None and source.seconds is None:
-            source = replace(source, seconds=audio_seconds(captured, data))
-        loaded = source.load(None, captured)
-        if not loaded.groups.shrinkable:
-            raise InputError(f"no group of {source.model} can shrink: 'shrinkspeech inspect' says why")
-        options = TaskOptions(self.outputs_are, self.balanced, self.top_k, self.asv_scores)
-        made = task_recipe(self.task or "", loaded.captured, data, options)
-        for note in made.notes:
-            typer.echo(f"note: {note}", err=True)
-        return loaded, made
-
-    def _captured(self, source: Source, lent: list[tuple[Any, ...]]) -> Captured:
-        """The model on its own example, or on the one lent to it that it runs on.
-
-        Raises:
-            InputError: it has none and runs on none of those lent, or on several, so that its layout is not known.
-        """
-        from shrinkspeech.errors import InputError, LoadError
-        from shrinkspeech.fitting.recipe import Recipe
-        from shrinkspeech.loading.examples import shapes_text
-
-        found: list[tuple[str, Captured]] = []
-        refusals: list[LoadError] = []
-        for inputs in [None] if source.has_example or not lent else lent:
-            recipe = None if inputs is None else Recipe(lambda: iter(()), None, example_inputs=partial(tuple, inputs))
-            try:
-                found.append((shapes_text(inputs or ()), source.capture(recipe)))
-            except LoadError as error:
-                refusals.append(error)
-        if len(found) == 1:
-            return found[0][1]
-        if found:
-            known = " and of ".join(dict.fromkeys(text for text, _ in found))
-            raise InputError(
-                f"{source.model} runs on features of {known}, in more than one layout: say with --example what it takes, "
-                "with more frames than bands, so that they can be told apart"
-            )
-        more = " (of its features), or --crop with the length of a clip in s" if self.features and not lent else ""
-        raise InputError(f"{refusals[0]}{more}")
+        return TaskOptions(self.outputs_are, self.balanced, self.top_k, self.asv_scores)
 
 
-_SAME = (
-    *(
-        "val",
-        "label_column",
-        "crop",
-        "pad",
-        "noise",
-        "rir",
-        "features",
-        "masks",
-        "workers",
-        "val_fraction",
-        "val_items",
-    ),
-    "cache_mb",
-)
+_SAME = "val label_column crop pad noise rir features masks workers val_fraction val_items cache_mb".split()
 """Options that the library takes under the same name and in the same form."""
 
-NO_TASK = TaskChoice()
 
+def lent_example(source: Source, data: DataOptions) -> Captured:
+    """The model on its own example, or on one as long as ``--crop`` that is lent to it and that it runs on.
 
-def with_task(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of ``TaskChoice``, and hand them to it as its parameter ``task``."""
-    own = inspect.signature(command, eval_str=True).parameters
-    added = inspect.signature(TaskChoice, eval_str=True).parameters
-    kept = [parameter for name, parameter in own.items() if name != "task"]
-    required = [parameter for parameter in kept if parameter.default is inspect.Parameter.empty]
-    rest = [parameter for parameter in kept if parameter not in required]
+    Raises:
+        InputError: it has none and runs on none of those lent, or on several, so that its layout is not known.
+    """
+    from shrinkspeech.errors import InputError, LoadError
+    from shrinkspeech.fitting.recipe import Recipe
+    from shrinkspeech.loading.examples import shapes_text
+    from shrinkspeech.tasks.intake import lendable
 
-    @wraps(command)
-    def run(**values: Any) -> None:
-        chosen = TaskChoice(**{name: values.pop(name) for name in added})
-        command(**values, task=chosen)
-
-    parameters = [*required, *added.values(), *rest]
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
+    lent = lendable(data)
+    found: list[tuple[str, Captured]] = []
+    refusals: list[LoadError] = []
+    for inputs in [None] if source.has_example or not lent else lent:
+        recipe = None if inputs is None else Recipe(lambda: iter(()), None, example_inputs=partial(tuple, inputs))
+        try:
+            found.append((shapes_text(inputs or ()), source.capture(recipe)))
+        except LoadError as error:
+            refusals.append(error)
+    if len(found) == 1:
+        return found[0][1]
+    if found:
+        known = " and of ".join(dict.fromkeys(text for text, _ in found))
+        raise InputError(
+            f"{source.model} runs on features of {known}, in more than one layout: say with --example what it takes, "
+            "with more frames than bands, so that they can be told apart"
+        )
+    more = " (of its features), or --crop with the length of a clip in s" if data.features and not lent else ""
+    raise InputError(f"{refusals[0]}{more}")
 
 
 def write_task(run: Path, recipe: Recipe) -> None:

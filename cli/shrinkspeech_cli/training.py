@@ -1,4 +1,4 @@
-"""What ``fit`` and ``sweep`` share: options of data and training, checks of them, and the origin of a run."""
+"""What ``fit`` and ``sweep`` share: how to train, where to write, and what a run keeps beside the model."""
 
 from __future__ import annotations
 
@@ -7,132 +7,132 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import typer
-
-from shrinkspeech_cli import options as o
+from shrinkspeech.defaults import CHECKPOINT_EVERY, LEARNING_RATE, ROUND_TO, STEPS
+from shrinkspeech.fitting.settings import Settings
+from shrinkspeech_cli.model import Source
+from shrinkspeech_cli.options import option
+from shrinkspeech_cli.task_options import write_task
 
 if TYPE_CHECKING:
     from shrinkspeech.fitting.recipe import Recipe
-    from shrinkspeech_cli.options import Loaded
-
-_DATA, TRAINING = "Data (one of the two)", "Training"
-
-RecipeFile = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE.py", help="Python file with train_batches() and loss(outputs, batch).", rich_help_panel=_DATA
-    ),
-]
-Audio = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="Unlabelled audio: train towards the original's own outputs.", rich_help_panel=_DATA
-    ),
-]
-BatchSize = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Clips in a batch, with --audio or --task.", rich_help_panel=_DATA)
-]
-Steps = Annotated[int, typer.Option(metavar="N", min=1, help="Optimiser steps.", rich_help_panel=TRAINING)]
-StepsEach = Annotated[
-    int, typer.Option("--steps", metavar="N", min=1, help="Steps for each budget.", rich_help_panel=TRAINING)
-]
-LearningRate = Annotated[float, typer.Option(metavar="LR", help="Highest learning rate.", rich_help_panel=TRAINING)]
-Seed = Annotated[int, typer.Option(metavar="N", help="Seed of everything random.", rich_help_panel=TRAINING)]
-RoundTo = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Widths are multiples of this.", rich_help_panel=TRAINING)
-]
-Distil = Annotated[
-    float,
-    typer.Option(
-        metavar="W",
-        min=0.0,
-        help="Weight of the distance to the original's outputs beside the task's loss; 0 for none.",
-        rich_help_panel=TRAINING,
-    ),
-]
-DISTIL = 16.0  # as in shrinkspeech.settings, which is slow to import
+    from shrinkspeech.fitting.report import Fitted
 
 
 @dataclass(frozen=True)
-class Data:
-    """What to train on, as the command line says it."""
+class Training:
+    """How to train."""
 
-    recipe: Path | None
-    audio: Path | None
-    batch_size: int
-    sample_rate: int
-    seed: int
+    panel: ClassVar[str] = "Training"
 
-    def load(self, source: o.Source) -> tuple[Loaded, Recipe]:
-        """The model and the recipe.
+    steps: Annotated[int, option("Optimiser steps.", metavar="N", min=1)] = STEPS
+    learning_rate: Annotated[float, option("Highest learning rate.", metavar="LR")] = LEARNING_RATE
+    seed: Annotated[int, option("Seed of everything random.", metavar="N")] = 0
+    round_to: Annotated[int, option("Widths are multiples of this.", metavar="N", min=1)] = ROUND_TO
+    distil: Annotated[
+        float,
+        option(
+            "Weight of the distance to the original's outputs beside the task's loss; 0 for none.", metavar="W", min=0.0
+        ),
+    ] = Settings.distil
 
+    def check(self) -> None:
+        """
         Raises:
-            InputError: nothing of the model can shrink, or the audio does not serve it.
+            InputError: a value is out of range.
         """
         from shrinkspeech.errors import InputError
-        from shrinkspeech.fitting.recipe import load_recipe
 
-        chosen = load_recipe(self.recipe) if self.recipe else None
-        loaded = source.load(chosen)
-        if not loaded.groups.shrinkable:
-            raise InputError(f"no group of {source.model} can shrink: 'shrinkspeech inspect' says why")
-        return loaded, chosen or self._unlabelled(loaded, self.audio or Path())
+        if self.learning_rate <= 0:
+            raise InputError("--learning-rate must be above zero")
 
-    def _unlabelled(self, loaded: Loaded, audio: Path) -> Recipe:
-        """Crops of the example's own length, in the shape that the model takes."""
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of the library's ``fit`` and ``sweep``."""
+        return {
+            "steps": self.steps,
+            "seed": self.seed,
+            "learning_rate": self.learning_rate,
+            "round_to": self.round_to,
+            "settings": Settings(distil=self.distil),
+        }
+
+
+@dataclass(frozen=True)
+class TrainingOfEach(Training):
+    """How to train at each of several budgets."""
+
+    steps: Annotated[int, option("Optimiser steps for each budget.", metavar="N", min=1)] = STEPS
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Whether a fit can go on after it was stopped."""
+
+    panel: ClassVar[str] = "Training"
+
+    checkpoint: Annotated[
+        Path | None, option(f"Write the state of the fit here, every {CHECKPOINT_EVERY} steps.", metavar="FILE")
+    ] = None
+    resume: Annotated[bool, option("Go on from the checkpoint.", "--resume")] = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder that a fit writes."""
+
+    output: Annotated[
+        Path, option("Folder to write the small model to.", "--output", "-o", metavar="RUN", show_default=False)
+    ]
+    overwrite: Annotated[bool, option("Write into a RUN that is there already.", "--overwrite")] = False
+
+    def check(self) -> None:
+        """
+        Raises:
+            InputError: the folder cannot be written, or holds something.
+        """
         from shrinkspeech.errors import InputError
-        from shrinkspeech.loading.examples import waveform
-        from shrinkspeech.tasks.unlabelled import distil_recipe
 
-        captured = loaded.captured
-        samples = waveform(captured)
-        if samples is None or len(captured.example_inputs) != 1:
-            raise InputError(
-                "--audio serves models whose only input is a waveform: write a recipe and give it with --recipe"
-            )
-        first = captured.example_inputs[0]
-        size = self.batch_size if 0 in captured.dynamic[0] else int(first.shape[0])
-        rate = self.sample_rate
-        return distil_recipe(audio, samples / rate, size, rate, self.seed, channel=first.dim() == 3)
+        if self.output.exists() and not self.output.is_dir():
+            raise InputError(f"{self.output} is a file: give a folder to -o")
+        if self.output.is_dir() and any(self.output.iterdir()) and not self.overwrite:
+            raise InputError(f"{self.output} is not empty: give another folder to -o, or --overwrite")
+        there = next(folder for folder in (self.output, *self.output.absolute().parents) if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise InputError(f"cannot write to {there}: give another folder to -o")
 
 
-def check_usage(recipe: Path | None, audio: Path | None, output: Path, overwrite: bool, learning_rate: float) -> None:
-    """What can be refused before anything is loaded.
+@dataclass(frozen=True)
+class Runs(Run):
+    """The folder that a sweep writes."""
 
-    Raises:
-        InputError: options contradict each other, or the output cannot be written.
-    """
-    from shrinkspeech.errors import InputError
-
-    if (recipe is None) == (audio is None):
-        raise InputError(
-            "give a recipe with --recipe FILE.py or a folder of unlabelled audio with --audio DIR, one of them"
-        )
-    if learning_rate <= 0:
-        raise InputError("--learning-rate must be above zero")
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file: give a folder to -o")
-    if output.is_dir() and any(output.iterdir()) and not overwrite:
-        raise InputError(f"{output} is not empty: give another folder to -o, or --overwrite")
-    there = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise InputError(f"cannot write to {there}: give another folder to -o")
+    output: Annotated[
+        Path,
+        option("Folder to write a RUN for each budget to.", "--output", "-o", metavar="DIR", show_default=False),
+    ]
+    overwrite: Annotated[bool, option("Write into a DIR that is there already.", "--overwrite")] = False
 
 
-def write_origin(run: Path, source: o.Source, budget: str) -> None:
+def write_run(folder: Path, fitted: Fitted, source: Source, recipe: Recipe, budget: str) -> None:
+    """The small model, its reports, what it was made from, and what its task was."""
+    fitted.save(folder)
+    _write_origin(folder, source, budget)
+    write_task(folder, recipe)
+
+
+def _write_origin(folder: Path, source: Source, budget: str) -> None:
     """``origin.json``: what the small model was made from, for the metadata of an export."""
     from shrinkspeech import __version__
     from shrinkspeech.files import replacing
 
-    file = Path(source.weights or source.model)
+    factory, weights = source.loading.factory, source.loading.weights
+    file = Path(weights or source.model)
     facts: dict[str, Any] = {
         "source": Path(source.model).name,
-        "factory": source.factory,
+        "factory": factory,
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None,
         "budget": budget,
         "version": __version__,
     }
-    with replacing(run / "origin.json") as temporary:
+    with replacing(folder / "origin.json") as temporary:
         temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,205 @@
+"""The model that a command is about: where it comes from, how long its audio is, and what of it may shrink."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import typer
+
+from shrinkspeech.defaults import MIN_WIDTH, SAMPLE_RATE
+from shrinkspeech_cli.options import option
+
+if TYPE_CHECKING:
+    from shrinkspeech.fitting.recipe import Recipe
+    from shrinkspeech.graph.captured import Captured
+    from shrinkspeech.groups.groups import Groups
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a model is made of what its file holds."""
+
+    panel: ClassVar[str] = "Model"
+
+    factory: Annotated[
+        str | None,
+        option(
+            "Function that builds the model: package.module:function or file.py:function.", metavar="MODULE:FUNCTION"
+        ),
+    ] = None
+    weights: Annotated[Path | None, option("Weights for a model that is named by its factory.", metavar="FILE")] = None
+    trust_pickle: Annotated[bool, option("Unpickle whole objects, which runs the code in them.", "--trust-pickle")] = (
+        False
+    )
+    example: Annotated[
+        list[str] | None,
+        option(
+            "Shape of an input, batch first: 2x16000, 2:int64; once for each input. A .pt2 brings its own.",
+            metavar="SHAPE",
+        ),
+    ] = None
+
+    @property
+    def named(self) -> bool:
+        """Whether anything is said that belongs to a torch model alone."""
+        return bool(self.factory or self.weights or self.trust_pickle)
+
+    def has_example(self, model: str) -> bool:
+        """Whether the file or ``--example`` says what the model's inputs are."""
+        from shrinkspeech.loading.load import is_program
+
+        return bool(self.example) or is_program(model)
+
+    def capture(self, model: str, recipe: Recipe | None = None) -> Captured:
+        """The captured model; the recipe lends its example where neither file nor ``--example`` has one."""
+        from shrinkspeech.loading.load import load
+
+        inputs = None if recipe is None or self.has_example(model) else _example_of(recipe)
+        return load(
+            model,
+            factory=self.factory,
+            weights=self.weights,
+            trust_pickle=self.trust_pickle,
+            example=self.example,
+            example_inputs=inputs,
+        )
+
+
+@dataclass(frozen=True)
+class Length:
+    """How much audio the example holds."""
+
+    panel: ClassVar[str] = "Model"
+
+    seconds: Annotated[
+        float | None,
+        option(
+            "Audio in one item of the example batch, in s; found from its length if the input is a waveform.",
+            metavar="S",
+        ),
+    ] = None
+    sample_rate: Annotated[int, option("Sample rate of the model's waveforms.", metavar="HZ", min=1)] = SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class Shrinking:
+    """Which groups may shrink."""
+
+    panel: ClassVar[str] = "What may shrink"
+
+    exclude: Annotated[
+        list[str] | None, option("Leave these modules or groups as they are. May be repeated.", metavar="GLOB")
+    ] = None
+    only: Annotated[
+        list[str] | None, option("Shrink these modules or groups alone. May be repeated.", metavar="GLOB")
+    ] = None
+    min_width: Annotated[
+        int,
+        option("Units that every group keeps at least; with 0, residual branches may vanish.", metavar="N", min=0),
+    ] = MIN_WIDTH
+
+    def restrict(self, captured: Captured, groups: Groups) -> Groups:
+        """The groups with those frozen that are not to shrink.
+
+        Raises:
+            InputError: a pattern matches no group.
+        """
+        from shrinkspeech.surgery.depth import allow_empty, removable
+        from shrinkspeech.surgery.slice import slice as slice_graph
+
+        exclude, only = self.exclude or (), self.only or ()
+        _known(groups, "--exclude", exclude)
+        _known(groups, "--only", only)
+        groups = groups.restrict(only=only, exclude=exclude, min_width=self.min_width)
+        return allow_empty(groups, removable(captured, groups, slice_graph)) if self.min_width == 0 else groups
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A captured model, its groups, and the audio in one item of its example in s."""
+
+    captured: Captured
+    groups: Groups
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as the command line describes it."""
+
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A .pt2 of torch.export.save, weights (with --factory), or package.module:function (with --weights).",
+            show_default=False,
+        ),
+    ]
+    loading: Loading = field(default_factory=Loading)
+    length: Length = field(default_factory=Length)
+    shrinking: Shrinking = field(default_factory=Shrinking)
+
+    @property
+    def has_example(self) -> bool:
+        """Whether the file or ``--example`` says what the model's inputs are."""
+        return self.loading.has_example(self.model)
+
+    def capture(self, recipe: Recipe | None = None) -> Captured:
+        """The captured model; the recipe lends its example where neither file nor ``--example`` has one."""
+        return self.loading.capture(self.model, recipe)
+
+    def load(
+        self, recipe: Recipe | None = None, captured: Captured | None = None, seconds: float | None = None
+    ) -> Loaded:
+        """Capture (unless that has been done) and label the model.
+
+        Args:
+            seconds: audio in one item of the example, where ``--seconds`` does not say it and it is known otherwise.
+        """
+        from shrinkspeech.groups.label import label
+        from shrinkspeech.loading.examples import seconds_of
+
+        captured = captured or self.capture(recipe)
+        said = self.length.seconds if self.length.seconds is not None else seconds
+        known = seconds_of(captured, said, self.length.sample_rate)
+        return Loaded(captured, self.shrinking.restrict(captured, label(captured)), known)
+
+    def to_fit(
+        self, recipe: Recipe | None = None, captured: Captured | None = None, seconds: float | None = None
+    ) -> Loaded:
+        """The same, for a model that is to be shrunk.
+
+        Raises:
+            InputError: nothing of it can shrink.
+        """
+        from shrinkspeech.errors import InputError
+
+        loaded = self.load(recipe, captured, seconds)
+        if not loaded.groups.shrinkable:
+            raise InputError(f"no group of {self.model} can shrink: 'shrinkspeech inspect' says why")
+        return loaded
+
+
+def _example_of(recipe: Recipe) -> tuple[Any, ...]:
+    """The recipe's example, or the first two items of its first batch."""
+    if recipe.example_inputs is not None:
+        return recipe.example_inputs()
+    return tuple(value[:2] if value.dim() else value for value in recipe.inputs(recipe.peek()))
+
+
+def _known(groups: Groups, option: str, globs: Sequence[str]) -> None:
+    """Refuse a pattern that names nothing: it is a slip of the pen.
+
+    Raises:
+        InputError: a pattern matches no group.
+    """
+    from shrinkspeech.errors import InputError
+
+    names = {name for group in groups for name in (group.name, group.where, *(c.parameter for c in group.carriers))}
+    for glob in globs:
+        if not any(fnmatch(name, glob) for name in names):
+            raise InputError(f"{option} {glob} matches no group: 'shrinkspeech inspect' lists them")
