@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +19,7 @@ from shrinkspeech.export.file_cost import OnnxCost, onnx_flops
 from shrinkspeech.export.timing import compare_speed, timing
 from shrinkspeech.graph.capture import capture
 from shrinkspeech.graph.captured import Captured
-
-FLOAT = TensorProto.FLOAT
-
-
-def written(
-    path: Path,
-    nodes: list[Any],
-    inputs: dict[str, list[Any]],
-    weights: dict[str, tuple[int, ...]] | None = None,
-    opset: int = 20,
-    functions: Sequence[Any] = (),
-) -> Path:
-    """An ONNX file by other hands: no metadata; its output is ``y``."""
-    held = [numpy_helper.from_array(np.full(shape, 0.1, np.float32), name) for name, shape in (weights or {}).items()]
-    given = [helper.make_tensor_value_info(name, FLOAT, shape) for name, shape in inputs.items()]
-    graph = helper.make_graph(nodes, "graph", given, [helper.make_tensor_value_info("y", FLOAT, None)], held)
-    domains = [helper.make_opsetid("", opset), helper.make_opsetid("local", 1)]
-    model = helper.make_model(graph, opset_imports=domains, ir_version=10, functions=functions)
-    onnx.save(onnx.shape_inference.infer_shapes(model), str(path))
-    return path
-
-
-def node(kind: str, inputs: str, output: str = "y", **attributes: Any) -> Any:
-    return helper.make_node(kind, inputs.split(), output.split(), **attributes)
-
+from tests.onnx_files import FLOAT, node, written
 
 COUNTED: dict[str, tuple[Any, dict[str, list[Any]], dict[str, tuple[int, ...]], float]] = {
     "gemm, both transposed": (node("Gemm", "x w", transA=1, transB=1), {"x": [6, 2]}, {"w": (5, 6)}, 2 * 2 * 5 * 6),

@@ -18,9 +18,10 @@ import shrinkspeech
 from sample_models.crnn_vad import model as crnn_vad
 from shrinkspeech.errors import ExportError
 from shrinkspeech.export import exporter
-from shrinkspeech.export.check import parity
 from shrinkspeech.export.exporter import ExportReport, export_onnx
 from shrinkspeech.export.file_cost import onnx_flops
+from shrinkspeech.export.onnx_file import OnnxFile
+from shrinkspeech.export.parity import parity
 from shrinkspeech.graph import stand_ins as recurrent
 from shrinkspeech.graph.capture import capture
 from shrinkspeech.graph.captured import Captured
@@ -118,14 +119,14 @@ def test_a_sliced_model_of_other_widths(vad: Captured, tmp_path: Path) -> None:
     assert report.flops < 0.6 * shrinkspeech.flops(vad, seconds=0.5)
 
 
-def corrupted(model: Any) -> tuple[onnx.ModelProto, bytes]:
-    """The serialised model with one weight of its last layer changed."""
+def corrupted(model: Any) -> OnnxFile:
+    """The model with one weight of its last layer changed."""
     import onnx_ir
 
     proto = onnx_ir.to_proto(model)
     tensor = next(t for t in proto.graph.initializer if t.name == "head.bias")
     tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) + 1.0, tensor.name))
-    return proto, proto.SerializeToString()
+    return OnnxFile.of(proto)
 
 
 def test_a_file_that_differs_is_refused_and_not_written(

@@ -14,8 +14,8 @@ from shrinkspeech.budget import latency
 from shrinkspeech.budget.quantity import FLOPS, LATENCY, PARAMS, SIZE, Objective, objective_for, only_target, settled
 from shrinkspeech.budget.widths import space
 from shrinkspeech.errors import BudgetError
-from shrinkspeech.export.file_cost import parameters
-from shrinkspeech.export.onnx_file import read_model
+from shrinkspeech.export.constants import parameters
+from shrinkspeech.export.onnx_file import OnnxFile
 from shrinkspeech.fitting.recipe import load_recipe
 from shrinkspeech.fitting.settings import Settings
 from shrinkspeech.fitting.stages import GatedRun, Goal, repaired
@@ -130,7 +130,7 @@ def test_a_budget_of_parameters_is_met(captured: Captured, round_to: int) -> Non
 def test_a_budget_of_bytes_is_met_in_the_file(captured: Captured, tmp_path: Path) -> None:
     result = fit(captured, target_size="20kB")
     shrinkspeech.export_onnx(result.captured, tmp_path / "small.onnx")
-    found = 4 * parameters(read_model(tmp_path / "small.onnx"))
+    found = 4 * parameters(OnnxFile.read(tmp_path / "small.onnx").proto)
     assert result.report.budget.reached == found
     assert 0.95 * 20_000 <= found <= 20_000
 

@@ -164,7 +164,7 @@ def onnx_bytes(captured: Captured) -> float:
     """Bytes of the weights, as float32, in the ONNX file of a model."""
     import onnx_ir
 
-    from shrinkspeech.export.file_cost import parameters
+    from shrinkspeech.export.constants import parameters
     from shrinkspeech.export.onnx_graph import onnx_model
 
     return 4.0 * parameters(onnx_ir.to_proto(onnx_model(captured)))

@@ -2,8 +2,12 @@
 
 exporter.py     a captured graph as one file that agrees with it
 onnx_graph.py   the graph's translation
-onnx_file.py    what can be read from a file
+onnx_file.py    a file, read once
+constants.py    what it holds
+feed.py         what it is fed
+operators.py    what its operators cost
 file_cost.py    FLOP/s and parameters of a file
 timing.py       time in onnxruntime
-check.py        agreement, and the limits of ``shrinkspeech check``
+parity.py       agreement with torch
+check.py        the limits of ``shrinkspeech check``
 """

@@ -15,9 +15,9 @@ from torch.utils import _pytree as pytree
 from shrinkspeech import __version__
 from shrinkspeech.defaults import TOLERANCE
 from shrinkspeech.errors import ExportError, InputError
-from shrinkspeech.export.check import Difference, parity, shapes_of, shapes_text, sized_as, sizes_to_try
-from shrinkspeech.export.onnx_file import first_line, fixed_sizes
+from shrinkspeech.export.onnx_file import OnnxFile, dims_of, first_line
 from shrinkspeech.export.onnx_graph import input_names, onnx_model
+from shrinkspeech.export.parity import Difference, parity, shapes_of, shapes_text, sized_as, sizes_to_try
 from shrinkspeech.files import replacing
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
@@ -85,19 +85,19 @@ def export_onnx(
     model.producer_name, model.producer_version = "shrinkspeech", __version__
     model.metadata_props.clear()
     model.metadata_props.update({**(metadata or {}), **_own_metadata(captured, cost, seconds)})
-    proto, data = _serialised(model)
-    compared, notes = _proved(captured, proto, data, tolerance)
+    file = _serialised(model)
+    compared, notes = _proved(captured, file, tolerance)
     with replacing(path) as temporary:
-        temporary.write_bytes(data)
+        temporary.write_bytes(file.data)
     return ExportReport(
         path=Path(path),
-        bytes=len(data),
-        opset=next(entry.version for entry in proto.opset_import if entry.domain in STANDARD),
-        nodes=len(proto.graph.node),
+        bytes=file.size,
+        opset=next(entry.version for entry in file.proto.opset_import if entry.domain in STANDARD),
+        nodes=len(file.proto.graph.node),
         parity=compared,
-        dynamic=_dynamic(proto),
+        dynamic=_dynamic(file),
         flops=cost,
-        nonstandard=_nonstandard(proto),
+        nonstandard=_nonstandard(file),
         notes=notes,
     )
 
@@ -111,28 +111,26 @@ def _own_metadata(captured: Captured, cost: float, seconds: float) -> dict[str, 
     }
 
 
-def _serialised(model: Any) -> tuple[onnx.ModelProto, bytes]:
+def _serialised(model: Any) -> OnnxFile:
     import onnx_ir
 
     try:
         proto = onnx_ir.to_proto(model)
         onnx.checker.check_model(proto)
-        return proto, proto.SerializeToString()
+        return OnnxFile.of(proto)
     except Exception as error:  # the checker and protobuf (2 GiB at most) each raise their own
         raise ExportError(f"the ONNX model is not valid: {first_line(error)}") from error
 
 
-def _proved(
-    captured: Captured, proto: onnx.ModelProto, data: bytes, tolerance: float
-) -> tuple[tuple[Difference, ...], tuple[str, ...]]:
+def _proved(captured: Captured, file: OnnxFile, tolerance: float) -> tuple[tuple[Difference, ...], tuple[str, ...]]:
     """Compare with torch; returns the differences and notes.
 
     Raises:
         ExportError: a difference is above ``tolerance``, or the model cannot be run.
     """
-    inputs_list, notes = sizes_to_try(sized_as(captured, proto))
+    inputs_list, notes = sizes_to_try(sized_as(captured, file))
     try:
-        compared = parity(captured, data, inputs_list)
+        compared = parity(captured, file, inputs_list)
     except InputError as error:
         raise ExportError(f"the ONNX model cannot be used: {error}") from error
     worst = max(compared, key=lambda item: item.difference, default=None)
@@ -143,28 +141,28 @@ def _proved(
             f"on inputs of {shapes_text(worst.shapes)} the ONNX model differs from the captured one by "
             f"{worst.difference:.1e}, relative to the largest value; at most {tolerance:.1e} is accepted"
         )
-    return compared, (*notes, *_lost(captured, proto))
+    return compared, (*notes, *_lost(captured, file))
 
 
-def _lost(captured: Captured, proto: onnx.ModelProto) -> Sequence[str]:
+def _lost(captured: Captured, file: OnnxFile) -> Sequence[str]:
     """Dimensions that the capture had dynamic and the ONNX graph has not."""
     names = input_names(captured)
     leaves = pytree.tree_leaves(captured.example_inputs)
     dynamic = [dims for dims, leaf in zip(captured.dynamic, leaves, strict=False) if isinstance(leaf, Tensor)]
     return [
         f"input '{name}': dimension {dim} is {fixed[dim]} in the ONNX graph, though the captured model takes any size"
-        for name, dims, fixed in zip(names, dynamic, fixed_sizes(proto), strict=False)
+        for name, dims, fixed in zip(names, dynamic, file.fixed_sizes, strict=False)
         for dim in sorted(dims & fixed.keys())
     ]
 
 
-def _dynamic(proto: onnx.ModelProto) -> dict[str, dict[int, str]]:
+def _dynamic(file: OnnxFile) -> dict[str, dict[int, str]]:
     return {
-        value.name: {dim: size.dim_param for dim, size in enumerate(value.type.tensor_type.shape.dim) if size.dim_param}
-        for value in proto.graph.input
+        value.name: {dim: size.dim_param for dim, size in enumerate(dims_of(value)) if size.dim_param}
+        for value in file.inputs
     }
 
 
-def _nonstandard(proto: onnx.ModelProto) -> tuple[str, ...]:
-    nodes = [node for node in proto.graph.node if node.domain not in STANDARD]
+def _nonstandard(file: OnnxFile) -> tuple[str, ...]:
+    nodes = [node for node in file.proto.graph.node if node.domain not in STANDARD]
     return tuple(sorted({f"{node.domain}.{node.op_type}" for node in nodes}))

@@ -1,48 +1,119 @@
-"""ONNX files: reading, what they say about their inputs, and running them in onnxruntime."""
+"""An ONNX file, read once: what it holds, what it says of itself, and the sessions that run it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime
+from onnx import external_data_helper
 
 from shrinkspeech.errors import InputError
+from shrinkspeech.export.constants import locations
 
 Shape = tuple[int, ...]
-Example = Sequence[Sequence[int]] | Mapping[str, Sequence[int]]
-"""Shapes of the inputs, in the order of the graph or by name."""
 
 
-def read_model(path: str | Path) -> onnx.ModelProto:
-    """Read and check an ONNX file.
+@dataclass(frozen=True)
+class OnnxFile:
+    """An ONNX model and, where it was read from a file, the place and the size of that.
 
-    Raises:
-        InputError: it does not exist, or is not a valid ONNX model.
+    Attributes:
+        proto: the model; tensors that lie in files beside it are read too.
+        source: where it was read from; for a model in memory its serialised form.
+        size: bytes of the file and of those beside it.
     """
-    if not Path(path).is_file():
-        raise InputError(f"there is no file {path}")
-    try:
-        model = onnx.load(str(path))
-        onnx.checker.check_model(model)
-    except Exception as error:  # protobuf, the checker and external data each raise their own
-        raise InputError(f"{path} is not a valid ONNX model: {first_line(error)}") from error
-    return model
+
+    proto: onnx.ModelProto
+    source: Path | bytes
+    size: int
+    sessions: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
+    """Sessions that are open, by their number of threads."""
+
+    @classmethod
+    def read(cls, path: str | Path) -> OnnxFile:
+        """Read and check a file.
+
+        Raises:
+            InputError: it does not exist, or is not a valid ONNX model.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"there is no file {path}")
+        try:
+            proto = onnx.load(str(path), load_external_data=False)
+            beside = {path.parent / location for location in locations(proto)}
+            external_data_helper.load_external_data_for_model(proto, str(path.parent))
+            onnx.checker.check_model(str(path) if beside else proto)
+            size = sum(file.stat().st_size for file in {path, *beside})
+        except Exception as error:  # protobuf, the checker and external data each raise their own
+            raise InputError(f"{path} is not a valid ONNX model: {first_line(error)}") from error
+        return cls(proto, path, size)
+
+    @classmethod
+    def of(cls, source: OnnxFile | onnx.ModelProto | bytes | str | Path) -> OnnxFile:
+        """The record of a path, of a model in memory, or of what is one already.
+
+        Raises:
+            InputError: the file does not exist, or is not a valid ONNX model.
+        """
+        if isinstance(source, OnnxFile):
+            return source
+        if isinstance(source, str | Path):
+            return cls.read(source)
+        data = source if isinstance(source, bytes) else source.SerializeToString()
+        return cls(onnx.load_from_string(data) if isinstance(source, bytes) else source, data, len(data))
+
+    def __str__(self) -> str:
+        return str(self.source) if isinstance(self.source, Path) else "the model"
+
+    @property
+    def data(self) -> bytes:
+        """The serialised model; tensors in files beside it are not in there."""
+        return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
+
+    @cached_property
+    def metadata(self) -> Mapping[str, str]:
+        """What the file says of itself."""
+        return {entry.key: entry.value for entry in self.proto.metadata_props}
+
+    @cached_property
+    def inputs(self) -> Sequence[Any]:
+        """Inputs that a caller must give: initialisers may be listed among a graph's inputs too."""
+        return [value for value in self.proto.graph.input if value.name not in self.initialisers]
+
+    @cached_property
+    def initialisers(self) -> Mapping[str, onnx.TensorProto]:
+        """Named constants of the main graph."""
+        return {tensor.name: tensor for tensor in self.proto.graph.initializer}
+
+    @cached_property
+    def fixed_sizes(self) -> Sequence[Mapping[int, int]]:
+        """For each input the dimensions that the graph fixes, with their sizes."""
+        return [
+            {at: int(dim.dim_value) for at, dim in enumerate(dims_of(value)) if dim.HasField("dim_value")}
+            for value in self.inputs
+        ]
+
+    def session(self, threads: int = 1) -> Any:
+        """An onnxruntime session on the CPU.
+
+        Raises:
+            InputError: onnxruntime cannot load the model.
+        """
+        if threads not in self.sessions:
+            self.sessions[threads] = open_session(self.source, threads)
+        return self.sessions[threads]
 
 
-def metadata(model: onnx.ModelProto) -> dict[str, str]:
-    """The file's own metadata."""
-    return {entry.key: entry.value for entry in model.metadata_props}
-
-
-def graph_inputs(model: onnx.ModelProto) -> list[Any]:
-    """Inputs that a caller must give: initialisers may be listed among a graph's inputs too."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    return [value for value in model.graph.input if value.name not in constants]
+def dims_of(value: Any) -> Sequence[Any]:
+    """Dimensions of an input, each with ``dim_value`` or ``dim_param``."""
+    dims: Sequence[Any] = value.type.tensor_type.shape.dim
+    return dims
 
 
 def open_session(model: onnx.ModelProto | bytes | str | Path, threads: int = 1, optimise: bool = True) -> Any:
@@ -69,86 +140,3 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its class."""
     lines = str(error).strip().splitlines()
     return (lines[0].rstrip(".") if lines else type(error).__name__)[:400]
-
-
-def example_shapes(model: onnx.ModelProto, example: Example | None = None) -> dict[str, Shape]:
-    """The shape of each input, by name: as given, else from the metadata, else as fixed in the graph.
-
-    Raises:
-        InputError: no shape is known, or the given ones do not fit the graph's inputs.
-    """
-    inputs = graph_inputs(model)
-    if example is None and "example_shapes" in metadata(model):
-        example = json.loads(metadata(model)["example_shapes"])
-    if example is None:
-        example = [_fixed_shape(value) for value in inputs]
-    if not isinstance(example, Mapping):
-        if len(example) != len(inputs):
-            names = ", ".join(value.name for value in inputs)
-            given = f"{len(example)} example shapes were given"
-            raise InputError(f"{given}, the model has {len(inputs)} inputs: {names} (--example)")
-        example = dict(zip((value.name for value in inputs), example, strict=True))
-    missing = [value.name for value in inputs if value.name not in example]
-    if missing:
-        raise InputError(f"there is no example shape for input '{missing[0]}': give it with --example")
-    return {value.name: _fitting(value, example[value.name]) for value in inputs}
-
-
-def _fixed_shape(value: Any) -> Shape:
-    dims = value.type.tensor_type.shape.dim
-    if not all(dim.HasField("dim_value") for dim in dims):
-        text = ", ".join(dim.dim_param or str(dim.dim_value or "?") for dim in dims)
-        raise InputError(f"input '{value.name}' has no fixed size ({text}): give a shape with --example")
-    return tuple(int(dim.dim_value) for dim in dims)
-
-
-def _fitting(value: Any, shape: Sequence[int]) -> Shape:
-    dims = value.type.tensor_type.shape.dim
-    fits = len(dims) == len(shape) and all(
-        not dim.HasField("dim_value") or dim.dim_value == size for dim, size in zip(dims, shape, strict=True)
-    )
-    if not fits:
-        text = ", ".join(str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims)
-        raise InputError(f"the example shape {tuple(shape)} does not fit input '{value.name}' ({text}) (--example)")
-    return tuple(int(size) for size in shape)
-
-
-def random_feed(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray[Any, Any]]:
-    """Inputs of the given shapes: quiet noise, and ones where whole numbers are asked for."""
-    generator = np.random.default_rng(0)
-    feed = {}
-    for value in graph_inputs(model):
-        kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        floating = np.issubdtype(kind, np.floating)
-        data = generator.normal(0.0, 0.1, shapes[value.name]) if floating else np.ones(shapes[value.name])
-        feed[value.name] = data.astype(kind)
-    return feed
-
-
-def batch_size(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> int:
-    """Items in a batch of the given shapes: the first input's first dimension where it may have any size, else 1."""
-    first = next((value for value in graph_inputs(model) if value.type.tensor_type.shape.dim), None)
-    if first is None or first.type.tensor_type.shape.dim[0].HasField("dim_value"):
-        return 1
-    return shapes[first.name][0]
-
-
-def one_item(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """The shapes with a batch of one: every dimension of the batch's name becomes 1."""
-    inputs = graph_inputs(model)
-    first = inputs[0].type.tensor_type.shape.dim if inputs else []
-    batch = first[0].dim_param if first else ""
-
-    def single(value: Any) -> Shape:
-        sized = zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True)
-        return tuple(1 if batch and dim.dim_param == batch else size for dim, size in sized)
-
-    return {value.name: single(value) for value in inputs}
-
-
-def fixed_sizes(model: onnx.ModelProto) -> list[dict[int, int]]:
-    """For each input the dimensions that the graph fixes, with their sizes."""
-    return [
-        {at: int(dim.dim_value) for at, dim in enumerate(value.type.tensor_type.shape.dim) if dim.HasField("dim_value")}
-        for value in graph_inputs(model)
-    ]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from shrinkspeech.errors import InputError
-from shrinkspeech.export.onnx_file import open_session
+from shrinkspeech.export.onnx_file import OnnxFile
 
 Inputs = Sequence[Any] | Mapping[str, np.ndarray[Any, Any]]
 """Inputs of one run: nested tensors in the order of the model's inputs, or arrays by name."""
@@ -50,14 +50,18 @@ def in_turns(sessions: Sequence[Any], inputs: Inputs, repeats: int) -> list[list
     return times
 
 
-def timing(onnx_path: str | Path | bytes, inputs: Inputs, threads: int = 1, repeats: int = 20) -> float:
+def timing(file: OnnxFile | str | Path | bytes, inputs: Inputs, threads: int = 1, repeats: int = 20) -> float:
     """Median time of one run, in s, after two runs to warm up."""
-    return statistics.median(in_turns([open_session(onnx_path, threads)], inputs, repeats)[0])
+    return statistics.median(in_turns([OnnxFile.of(file).session(threads)], inputs, repeats)[0])
 
 
 def compare_speed(
-    a: str | Path | bytes, b: str | Path | bytes, inputs: Inputs, threads: int = 1, repeats: int = 20
+    a: OnnxFile | str | Path | bytes,
+    b: OnnxFile | str | Path | bytes,
+    inputs: Inputs,
+    threads: int = 1,
+    repeats: int = 20,
 ) -> float:
     """How many times faster ``b`` is than ``a``: the median of time(a) / time(b) over runs that take turns."""
-    first, second = in_turns([open_session(a, threads), open_session(b, threads)], inputs, repeats)
+    first, second = in_turns([OnnxFile.of(file).session(threads) for file in (a, b)], inputs, repeats)
     return statistics.median(x / y for x, y in zip(first, second, strict=True))
