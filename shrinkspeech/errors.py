@@ -7,6 +7,7 @@ ShrinkSpeechError            everything below; the command line prints its text 
 │   ├── RecipeError          a recipe without what the fit needs, or a loss that is not finite
 │   └── AudioError           audio that is missing, unreadable or of the wrong rate
 ├── CaptureError             a model that torch.export cannot capture
+├── RuleError                a rule of an operator that contradicts torch, loses an axis or fails
 ├── SliceError               a sliced graph that does not run or does not agree with its gated form
 └── ExportError              an ONNX file that does not agree with the model, or could not be written
 """
@@ -40,6 +41,10 @@ class AudioError(InputError):
 
 class CaptureError(ShrinkSpeechError):
     """A model that torch.export cannot capture."""
+
+
+class RuleError(ShrinkSpeechError):
+    """An operator's rule that contradicts torch, loses an axis or fails: to be mended in the rule, not in the model."""
 
 
 class SliceError(ShrinkSpeechError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +11,11 @@ from torch import Tensor, fx
 from shrinkspeech import rules  # noqa: F401  (registers the rules)
 from shrinkspeech.axes.algebra import Axes, Fixed, Label, labels_of
 from shrinkspeech.axes.unifier import Unifier
+from shrinkspeech.errors import RuleError
 from shrinkspeech.graph.captured import Captured, attribute
 from shrinkspeech.groups.groups import Carrier, Group, Groups
-from shrinkspeech.rules.registry import Effect, Site, rule_for
+from shrinkspeech.groups.rule_check import check_nothing_lost, check_sizes
+from shrinkspeech.rules.registry import Effect, Rule, Site, rule_for
 
 
 def label(captured: Captured) -> Groups:
@@ -66,23 +67,29 @@ class _Labeller:
         if all(source in self.constants for source in node.all_input_nodes):
             self.constants.add(node)
         found = rule_for(node.target) if node.op == "call_function" else None
-        effect = None
-        if found is not None:
-            site = Site(
-                node,
-                self.unifier,
-                self.axes.__getitem__,
-                self._shapes,
-                self.constants.__contains__,
-                self._value,
-                self.captured.where,
-            )
-            effect = found(site)
-            self._check(node, effect)
-        else:
-            effect = self._refuse(node)
+        effect = self._ask(found, node) if found is not None else self._refuse(node)
         self.effects[node] = effect
         self.axes[node] = effect.outputs
+
+    def _ask(self, found: Rule, node: fx.Node) -> Effect:
+        """The rule's effect, if it is one: what is wrong here would slice wrongly later."""
+        where, entering = self.captured.where(node), {source: self.axes[source] for source in node.all_input_nodes}
+        site = Site(
+            node,
+            self.unifier,
+            self.axes.__getitem__,
+            self._shapes,
+            self.constants.__contains__,
+            self._value,
+            self.captured.where,
+        )
+        try:
+            effect = found(site)
+        except Exception as error:
+            raise RuleError(f"the rule of {node.target} fails at {node.name} ({where}): {error!r}") from error
+        check_sizes(node, effect, self._shapes(node), where)
+        check_nothing_lost(node, effect, entering, self.unifier, where)
+        return effect
 
     def _refuse(self, node: fx.Node) -> Effect:
         """No rule: everything that the node touches stays as it is."""
@@ -106,18 +113,6 @@ class _Labeller:
 
     def _value(self, node: fx.Node) -> Any:
         return self.captured.numbers.get(node.name)
-
-    def _check(self, node: fx.Node, effect: Effect) -> None:
-        """Every tensor is labelled and the sizes agree: a rule that is wrong here must not go on."""
-        shapes = self._shapes(node)
-        if not shapes or (node.target is operator.getitem and not isinstance(shapes[0], tuple)):
-            return
-        for axes, shape in zip(effect.outputs, shapes, strict=True):
-            if tuple(axis.size for axis in axes) != tuple(shape):
-                sizes = tuple(axis.size for axis in axes)
-                raise AssertionError(
-                    f"the rule of {node.target} says {sizes} for {node.name}, torch says {tuple(shape)}"
-                )
 
     def _collect(self) -> Groups:
         resolve = self._resolve_axes

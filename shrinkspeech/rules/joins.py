@@ -73,9 +73,9 @@ def unbind(site: Site) -> Effect:
 
 @rule(operator.getitem)
 def getitem(site: Site) -> Effect:
-    """One of the tensors that a node returns."""
-    source, index = site.arg(0), site.arg(1)
-    return Effect(outputs=(site.axes_of(source)[index],))
+    """One of the tensors that a node returns; the others are taken by nodes of their own."""
+    tensors, index = site.axes_of(site.arg(0)), site.arg(1)
+    return Effect(outputs=(tensors[index],), left=tuple(axis for axes in tensors for axis in axes))
 
 
 @rule(aten.select.int)
@@ -96,7 +96,7 @@ def index_select(site: Site) -> Effect:
 
 @rule(aten.slice.Tensor, aten.narrow.default)
 def slice_(site: Site) -> Effect:
-    """A range of an axis: of a label it is a cut, and both ends follow what remains."""
+    """A range of an axis: of a label it is a cut, and both ends follow what remains; the rest is left behind."""
     axes, dim = list(site.axes(site.arg(0))), dims(site, site.arg(1, "dim", 0))[0]
     axis, size, out = axes[dim], axes[dim].size, site.shape()[dim]
     if out == size:
@@ -113,7 +113,7 @@ def slice_(site: Site) -> Effect:
     first = Literal(site.path(2, "start"), before)
     last = Literal(site.path(3, "end" if site.node.target is aten.slice.Tensor else "length"), end)
     fixed = not any(True for _ in labels_of(concat(before, inside, after)))
-    return Effect(outputs=(tuple(axes),), literals=() if fixed else (first, last))
+    return Effect(outputs=(tuple(axes),), literals=() if fixed else (first, last), left=(before, after))
 
 
 def whole(site: Site, axis: Axis) -> tuple[Literal, ...]:

@@ -6,6 +6,7 @@ Units stay apart, so nothing is gated here; broadcasting makes the axes of the o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -69,8 +70,9 @@ def pointwise(site: Site) -> Effect:
 
 
 def first(site: Site) -> Effect:
-    """The result has the axes of the first argument, whatever the others are."""
-    return Effect(outputs=(site.axes(site.arg(0)),))
+    """The result has the axes of the first argument; another tensor is asked for its type and device alone."""
+    x, *others = site.node.all_input_nodes
+    return Effect(outputs=(site.axes(x),), left=tuple(axis for other in others for axis in site.axes(other)))
 
 
 rule(*dict.fromkeys(overloads(POINTWISE)), aten.max.other, aten.min.other)(pointwise)
@@ -119,8 +121,8 @@ def create(site: Site) -> Effect:
 
 @rule(aten.new_zeros.default, aten.new_ones.default, aten.new_full.default, aten.new_empty.default)
 def new(site: Site) -> Effect:
-    """As ``create``, the sizes in the second argument."""
-    return created(site, 1, "size")
+    """As ``create``, the sizes in the second argument; the first is asked for its type and device alone."""
+    return replace(created(site, 1, "size"), left=site.axes(site.arg(0)))
 
 
 def created(site: Site, position: int, name: str) -> Effect:

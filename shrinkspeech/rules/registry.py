@@ -87,6 +87,9 @@ class Effect:
     folds: tuple[Fold, ...] = ()
     extra: tuple[Term, ...] = ()
     """Costs outside the budget: norms, FFTs."""
+    left: Axes = ()
+    """Axes that go no further than this node on purpose: the rest of a range, a tensor that is asked for its size alone.
+    Any other that enters must be accounted for above, or be frozen."""
 
     def mapped(self, change: Callable[[Axis], Axis]) -> Effect:
         """The same effect with every axis changed."""
@@ -100,6 +103,7 @@ class Effect:
             masked=None if self.masked is None else Masked(self.masked.call, tuple(map(change, self.masked.axes))),
             folds=tuple(replace(fold, axis=change(fold.axis)) for fold in self.folds),
             extra=tuple(Term(term.factor, tuple(map(change, term.axes))) for term in self.extra),
+            left=tuple(map(change, self.left)),
         )
 
 

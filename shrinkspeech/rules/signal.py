@@ -80,7 +80,7 @@ def triangle(site: Site) -> Effect:
 @rule(aten.sym_size.int, aten.sym_numel.default)
 def size(site: Site) -> Effect:
     """A number, not a tensor: its value follows the tensor by itself."""
-    return Effect(outputs=((),))
+    return Effect(outputs=((),), left=site.axes(site.arg(0)))
 
 
 def scalar_arithmetic(site: Site) -> Effect:
