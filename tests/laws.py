@@ -120,10 +120,11 @@ def check_closed(
     captured: Captured, gated: GatedModule, widths: dict[str, int], generator: torch.Generator
 ) -> Captured:
     """Law 2, at random ranks; returns the sliced graph."""
-    for name in widths:
-        gated.widths.set_rank(name, torch.rand(len(gated.widths.rank(name)), generator=generator))
+    scores = {name: torch.rand(gated.groups[name].size, generator=generator) for name in widths}
+    ranks = gated.widths.ranks.with_scores(scores)
+    gated.widths.set_ranks(ranks)
     gated.widths.set(widths)
-    sliced = slice_graph(captured, gated.groups, gated.widths.kept(widths))
+    sliced = slice_graph(captured, gated.groups, ranks.best(widths))
     difference = max_difference(run(gated, captured), run(sliced.graph_module, captured))
     assert difference <= CLOSED, f"closed and sliced differ by {difference:.1e} at {widths}"
     return sliced

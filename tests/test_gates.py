@@ -61,11 +61,12 @@ def test_whole_widths_without_a_window_are_ones_and_zeros(widths: Widths, width:
 
 def test_ranks_say_which_units_stay(widths: Widths) -> None:
     scores = torch.randn(SIZE, generator=torch.Generator().manual_seed(1))
-    widths.set_rank("up", scores)
-    assert set(widths.kept({"up": 5})["up"]) == set(scores.topk(5).indices.tolist())
+    before, ranks = widths.ranks, widths.ranks.with_scores({"up": scores})
+    widths.set_ranks(ranks)
+    assert set(ranks.best({"up": 5})["up"]) == set(scores.topk(5).indices.tolist())
     keep = keeps(widths, 5, 1.0)
     assert set(keep.nonzero().flatten().tolist()) == set(scores.topk(5).indices.tolist())
-    widths.set_rank("up", -torch.arange(SIZE).float())
+    widths.set_ranks(before)
 
 
 def noisy_unit(keep_power: bool) -> tuple[Tensor, Tensor]:

@@ -120,7 +120,7 @@ def test_it_goes_on_after_a_branch_has_vanished() -> None:
     problem = Problem.of(captured, groups, 1.0, FLOPS, 1)
     whole = Part.whole(captured, groups)
     gone = next(name for name, units in whole.kept.items() if len(units) == 24)
-    part = whole.sliced({**whole.kept, gone: []})
+    part = whole.slice({**whole.kept, gone: []})
     recipe = SimpleNamespace(train_batches=RECIPE.train_batches, loss=lambda outputs, item: outputs.square().mean())
     trainer = Trainer(captured, load_recipe(recipe), Settings(), 10, 1e-3, lambda progress: None)
     goal = problem.goal(only_target(flops="20%"))

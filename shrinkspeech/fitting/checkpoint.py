@@ -21,6 +21,7 @@ from shrinkspeech.fitting.stages import GatedRun, Goal
 from shrinkspeech.fitting.trainer import Trainer, to_device
 from shrinkspeech.fitting.tune import TunedRun
 from shrinkspeech.surgery.part import Part
+from shrinkspeech.surgery.ranks import Ranks
 
 
 class Keeper:
@@ -45,9 +46,9 @@ class Keeper:
                 "metrics": trainer.metrics,
             },
             "kept": {name: list(units) for name, units in part.kept.items()},
-            "ranks": {name: list(places) for name, places in part.ranks.items()},
+            "ranks": {name: list(places) for name, places in part.ranks.places.items()},
             "weights": dict(part.captured.graph_module.state_dict()),
-            "moments": to_device({name: dict(state) for name, state in part.moments.items()}, "cpu"),
+            "optimiser": to_device({name: dict(state) for name, state in part.optimiser.items()}, "cpu"),
             "random": _random_state(),
             **more,
         }
@@ -119,11 +120,11 @@ class Watch:
 def restored_part(state: Mapping[str, Any], whole: Part) -> Part:
     """The part that was saved: the original sliced to the same units, with the weights of then."""
     units = state["kept"]
-    part = replace(whole, ranks=whole.kept).sliced(units)
+    part = whole.slice(units)
     module = part.captured.copy()  # without what a removed branch has left unused
     module.load_state_dict(state["weights"])
     part = replace(part, captured=replace(part.captured, graph_module=module))
-    return replace(part, ranks=state["ranks"], moments=state["moments"])
+    return replace(part, ranks=Ranks(state["ranks"]), optimiser=state["optimiser"])
 
 
 def restored_run(state: Mapping[str, Any], trainer: Trainer, part: Part, goal: Goal) -> GatedRun:

@@ -16,7 +16,7 @@ from shrinkspeech.budget.widths import Space, repair, uniform
 from shrinkspeech.fitting.controller import WidthController, between
 from shrinkspeech.fitting.selection import selection
 from shrinkspeech.fitting.taylor import magnitude, taylor
-from shrinkspeech.fitting.trainer import Trainer, moments_of
+from shrinkspeech.fitting.trainer import Trainer, optimiser_state
 from shrinkspeech.groups.cost import Polynomial
 from shrinkspeech.surgery.fold import fold
 from shrinkspeech.surgery.insert import GatedModule
@@ -55,11 +55,11 @@ def warm_start(trainer: Trainer, part: Part, goal: Goal, seed: int) -> Part:
     share, space = trainer.settings.warm_start, goal.within(part)
     if share is None or share * goal.target >= space.at(space.full):
         return part
-    units = part.best(uniform(space, share * goal.target))
+    units = part.ranks.best(uniform(space, share * goal.target))
     captured = part.captured
     if trainer.settings.fold and any(len(units[name]) < size for name, size in part.widths.items()):
         captured = fold(captured, part.groups, units, (trainer.inputs(batch, "cpu") for batch in batches))
-    return replace(part, captured=captured).sliced(units)
+    return replace(part, captured=captured).slice(units)
 
 
 def ranked(trainer: Trainer, part: Part, batches: Sequence[Any], seed: int) -> Part:
@@ -76,10 +76,7 @@ def ranked(trainer: Trainer, part: Part, batches: Sequence[Any], seed: int) -> P
         inputs, device = partial(trainer.inputs, device="cpu"), trainer.accelerator.device
         scores = selection(part.captured, part.groups, batches, inputs, felt, device)
     scores |= taylor(gated, batches, felt, [name for name in names if name not in scores])
-    for name, score in scores.items():
-        gated.widths.set_rank(name, score)
-    found = {name: gated.widths.rank(name).tolist() for name in gated.widths.names}
-    return replace(part, ranks={name: found.get(name, ranks) for name, ranks in part.ranks.items()})
+    return replace(part, ranks=part.ranks.with_scores(scores))
 
 
 # -- gates --------------------------------------------------------------------------------------------------------
@@ -90,17 +87,15 @@ class GatedRun:
 
     def __init__(self, trainer: Trainer, part: Part, goal: Goal, real: Mapping[str, float] | None = None) -> None:
         self.trainer, self.part, self.goal = trainer, part, goal
-        self.model = GatedModule(part.captured, part.groups).eval()
+        self.model = GatedModule(part.captured, part.groups, part.ranks).eval()
         self.model.widths.keep_power = trainer.settings.keep_power
         self.names = self.model.widths.names
-        for name in self.names:
-            self.model.widths.set_rank(name, -torch.tensor(part.ranks[name], dtype=torch.float64))
         if real is not None:
             self.model.widths.set({name: real[name] for name in self.names})
         self.weights = [
             p for name, p in self.model.named_parameters() if p.requires_grad and name != "widths.fractions"
         ]
-        self.prepared, self.optimiser = trainer.prepare(self.model, self.weights, part.moments)
+        self.prepared, self.optimiser = trainer.prepare(self.model, self.weights, part.optimiser)
         self.controller = WidthController(self.model.widths, self.space(), trainer.settings.width_rate)
 
     def space(self) -> Space:
@@ -143,14 +138,14 @@ class GatedRun:
         if not share or self.goal.flops.at(smaller) >= share * self.goal.flops.at(self.part.widths):
             return self
         part = self.present()
-        run = GatedRun(self.trainer, part.sliced(part.best(smaller)), self.goal, self.real)
+        run = GatedRun(self.trainer, part.slice(part.ranks.best(smaller)), self.goal, self.real)
         run.model.widths.window = self.model.widths.window
         run.controller.adopt(self.controller)
         return run
 
     def present(self) -> Part:
-        """The part with the weights and moments of now, whole."""
-        return replace(self.part, captured=self.model.captured(), moments=moments_of(self.model, self.optimiser))
+        """The part with the weights and optimiser of now, whole."""
+        return replace(self.part, captured=self.model.captured(), optimiser=optimiser_state(self.model, self.optimiser))
 
 
 def gated(trainer: Trainer, run: GatedRun, start: float, after: Callable[[GatedRun, float], None]) -> GatedRun:
@@ -188,7 +183,7 @@ def repaired(run: GatedRun) -> tuple[Part, float]:
     aim, best = goal.target, None
     for _ in range(ROUNDS):
         aim = max(aim, space.smallest)
-        small = part.sliced(part.best(repair(run.real, space, aim)))
+        small = part.slice(part.ranks.best(repair(run.real, space, aim)))
         if goal.objective.measure is None:
             return small, space.at(small.widths)
         found = goal.objective.measure(small.captured)

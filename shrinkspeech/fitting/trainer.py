@@ -19,7 +19,7 @@ from shrinkspeech.fitting.recipe import Recipe
 from shrinkspeech.fitting.settings import Listener, Progress, Settings
 from shrinkspeech.fitting.taylor import random_projection
 from shrinkspeech.graph.captured import Captured
-from shrinkspeech.surgery.part import Moments
+from shrinkspeech.surgery.part import OptimiserState
 
 
 class Trainer:
@@ -64,13 +64,13 @@ class Trainer:
         """How many steps of the cycle have gates."""
         return round(self.settings.gate_share * self.steps)
 
-    def prepare(self, model: nn.Module, weights: Sequence[Tensor], moments: Moments) -> tuple[Any, Any]:
-        """A model and its optimiser on the device, with the moments of an earlier optimiser; forgets the ones before."""
+    def prepare(self, model: nn.Module, weights: Sequence[Tensor], remembered: OptimiserState) -> tuple[Any, Any]:
+        """A model and its optimiser on the device, going on from what an earlier optimiser remembered; forgets those before."""
         self.accelerator.free_memory()
         model.to(self.accelerator.device)
         optimiser = torch.optim.AdamW(weights, lr=self.learning_rate, weight_decay=self.settings.weight_decay)
         for name, parameter in model.named_parameters():
-            if (state := moments.get(own_name(name))) is not None:
+            if (state := remembered.get(own_name(name))) is not None:
                 optimiser.state[parameter] = to_device(dict(state), parameter.device)
         prepared: tuple[Any, Any] = self.accelerator.prepare(model, optimiser)
         prepared[0].train()
@@ -192,8 +192,8 @@ def own_name(name: str) -> str:
     return name.removeprefix("graph.")
 
 
-def moments_of(model: nn.Module, optimiser: Any) -> dict[str, dict[str, Any]]:
-    """State of an optimiser by the parameter's own name."""
+def optimiser_state(model: nn.Module, optimiser: Any) -> dict[str, dict[str, Any]]:
+    """What an optimiser remembers, by the parameter's own name."""
     inner = getattr(optimiser, "optimizer", optimiser)
     names = {id(parameter): own_name(name) for name, parameter in model.named_parameters()}
     return {names[id(p)]: dict(state) for p, state in inner.state.items() if id(p) in names}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from shrinkspeech.fitting.trainer import Trainer, moments_of, to_device
+from shrinkspeech.fitting.trainer import Trainer, optimiser_state, to_device
 from shrinkspeech.surgery.part import Part
 
 
@@ -67,7 +67,7 @@ class TunedRun:
         trainer.stage = "tune"
         module = part.captured.copy()
         self.weights: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
-        self.prepared, self.optimiser = trainer.prepare(module, self.weights, part.moments)
+        self.prepared, self.optimiser = trainer.prepare(module, self.weights, part.optimiser)
         span = trainer.settings.average * (trainer.steps - trainer.gated_steps)
         values = to_device(dict(average or {}), trainer.accelerator.device)
         self.average = RunningAverage(span, values) if span > 0 else None
@@ -85,9 +85,9 @@ class TunedRun:
             self.average.update(self.module)
 
     def present(self) -> Part:
-        """The part with the weights and moments of now."""
+        """The part with the weights and optimiser of now."""
         captured = replace(self.part.captured, graph_module=self.module)
-        return replace(self.part, captured=captured, moments=moments_of(self.module, self.optimiser))
+        return replace(self.part, captured=captured, optimiser=optimiser_state(self.module, self.optimiser))
 
     def final(self) -> Part:
         """The part with averaged weights, in eval mode on the CPU."""
@@ -95,7 +95,7 @@ class TunedRun:
             self.module.load_state_dict(self.average.values)
         part = self.present()
         part.captured.graph_module.cpu().eval()
-        return replace(part, moments={})
+        return replace(part, optimiser={})
 
 
 def tune(run: TunedRun, after: Callable[[TunedRun], None]) -> Part:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from shrinkspeech.axes.algebra import Axis, evaluate
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.rules.registry import Masked
+from shrinkspeech.surgery.ranks import Ranks
 
 ROUNDING = 1e-6
 """A width is stored as a share of the size; a whole width that comes back a hair above or below is whole."""
@@ -37,10 +38,12 @@ def amplitude(power: Tensor) -> Tensor:
 
 
 class Widths(nn.Module):
-    """Width, ranks and window of every group that may shrink.
+    """Width and window of every group that may shrink.
 
-    ``fractions [groups]`` is the trainable parameter: width / size. ``ranks`` holds for each group the place of each
-    unit, 0 = kept longest.
+    ``fractions [groups]`` is the trainable parameter: width / size.
+
+    Args:
+        ranks: the order in which units close; from the last to the first where none is given.
 
     Attributes:
         window: width of the boundary, in units.
@@ -48,7 +51,7 @@ class Widths(nn.Module):
         keep_power: whether the noisy feature keeps the feature's power, as in the paper, instead of having the Wiener gain.
     """
 
-    def __init__(self, groups: Groups) -> None:
+    def __init__(self, groups: Groups, ranks: Ranks | None = None) -> None:
         super().__init__()
         self.groups = groups
         self.names = [group.name for group in groups.shrinkable]
@@ -57,10 +60,9 @@ class Widths(nn.Module):
         self.register_buffer("sizes", torch.tensor(sizes, dtype=torch.float64), persistent=False)
         lowest = torch.tensor([float(group.min_width) for group in groups.shrinkable], dtype=torch.float64)
         self.register_buffer("lowest", lowest, persistent=False)
-        self.register_buffer(
-            "ranks", torch.cat([torch.arange(size) for size in sizes] or [torch.zeros(0, dtype=torch.long)])
-        )
         self.offsets = [0, *torch.tensor(sizes or [0]).cumsum(0).tolist()]
+        self.register_buffer("_places", torch.zeros(sum(sizes), dtype=torch.long), persistent=False)
+        self.set_ranks(ranks or Ranks.ascending(dict(zip(self.names, sizes, strict=True))))
         self.fractions = nn.Parameter(torch.ones(len(sizes), dtype=torch.float64))
         self.window = 1.0
         self.noise = True
@@ -71,23 +73,22 @@ class Widths(nn.Module):
 
     sizes: Tensor
     lowest: Tensor
-    ranks: Tensor
+    _places: Tensor
 
     @property
     def real(self) -> Tensor:
         """Widths ``[groups]``, real, between the smallest width and the size."""
         return (self.fractions * self.sizes).clamp(min=self.lowest, max=self.sizes)
 
-    def rank(self, name: str) -> Tensor:
-        """Places of the units of one group ``[size]``."""
-        i = self.position[name]
-        return self.ranks[self.offsets[i] : self.offsets[i + 1]]
+    def set_ranks(self, ranks: Ranks) -> None:
+        """Close units in another order."""
+        self.ranks = ranks
+        for i, name in enumerate(self.names):
+            self._place(i).copy_(torch.tensor(ranks.places[name]))
 
-    def set_rank(self, name: str, scores: Tensor) -> None:
-        """Rank units by importance: the highest score is kept longest; ties keep their order."""
-        order = torch.argsort(scores, descending=True, stable=True)
-        i = self.position[name]
-        self.ranks[self.offsets[i] : self.offsets[i + 1]][order] = torch.arange(len(order), device=order.device)
+    def _place(self, group: int) -> Tensor:
+        """Places of the units of one group ``[size]``, on the device of the gates."""
+        return self._places[self.offsets[group] : self.offsets[group + 1]]
 
     def set(self, widths: Mapping[str, float]) -> None:
         """Set widths by hand; a group that is not named keeps its own.
@@ -105,10 +106,6 @@ class Widths(nn.Module):
         """Widths rounded to whole units."""
         return {name: int(value) for name, value in zip(self.names, self.real.round().tolist(), strict=True)}
 
-    def kept(self, widths: Mapping[str, int]) -> dict[str, list[int]]:
-        """Units that remain at integer widths: those of lowest rank, in their own order."""
-        return {name: torch.nonzero(self.rank(name) < width).flatten().tolist() for name, width in widths.items()}
-
     def refresh(self) -> None:
         """Compute every keep vector anew; called once for each forward pass."""
         self._cache = {}
@@ -121,7 +118,7 @@ class Widths(nn.Module):
             elif values[i] < float(self.sizes[i]):
                 size = self.offsets[i + 1] - self.offsets[i]
                 window = max(1.0, min(self.window, 2 * values[i], 2 * (size - values[i])))
-                keep = ((real[i] - self.rank(name) + (window - 1) / 2) / window).clamp(0, 1)
+                keep = ((real[i] - self._place(i) + (window - 1) / 2) / window).clamp(0, 1)
                 self._keeps[name] = torch.where(
                     keep < ROUNDING, 0.0, torch.where(keep > 1 - ROUNDING, 1.0, keep)
                 ).float()

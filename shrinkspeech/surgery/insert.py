@@ -15,15 +15,16 @@ from shrinkspeech.graph.modes import TrainableGraph
 from shrinkspeech.graph.normalise import mutates
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.surgery.gates import Gate, MaskedOperator, Widths
+from shrinkspeech.surgery.ranks import Ranks
 
 
 class GatedModule(nn.Module):
     """A captured graph with gates. ``widths`` holds the width of every group; the weights have the user's own names."""
 
-    def __init__(self, captured: Captured, groups: Groups) -> None:
+    def __init__(self, captured: Captured, groups: Groups, ranks: Ranks | None = None) -> None:
         super().__init__()
         self.source, self.groups = captured, groups
-        self.widths = Widths(groups)
+        self.widths = Widths(groups, ranks)
         self.graph = insert_gates(captured.copy(), groups, self.widths)
 
     def forward(self, *args: Any) -> Any:
@@ -40,17 +41,20 @@ class GatedModule(nn.Module):
         return replace(self.source, graph_module=module)
 
 
-def gate(captured: Captured, groups: Groups) -> GatedModule:
+def gate(captured: Captured, groups: Groups, ranks: Ranks | None = None) -> GatedModule:
     """Put gates into a captured graph.
 
     With every width at its size the result is exactly that of the captured graph; with integer widths in eval mode
     it is that of the sliced graph. Once it is trained, ``GatedModule.captured()`` has its weights: ``captured`` is out of date.
 
+    Args:
+        ranks: the order in which units close; from the last of each group to its first where none is given.
+
     Raises:
         InputError: a copy of the graph has been trained already.
     """
     refuse_outdated(captured.graph_module)
-    gated = GatedModule(captured, groups).eval()
+    gated = GatedModule(captured, groups, ranks).eval()
     watch(captured.graph_module, gated.graph)
     return gated
 

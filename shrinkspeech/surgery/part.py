@@ -11,11 +11,12 @@ from shrinkspeech.graph.captured import Captured
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.rules.registry import Effect
 from shrinkspeech.surgery.depth import CONSTANT
+from shrinkspeech.surgery.ranks import Ranks
 from shrinkspeech.surgery.slice import slice as slice_graph
 from shrinkspeech.surgery.slice import slice_tensors
 
-Moments = Mapping[str, Mapping[str, Any]]
-"""State of an optimiser by the parameter's own name."""
+OptimiserState = Mapping[str, Mapping[str, Any]]
+"""What an optimiser remembers of each parameter, by the parameter's own name and then by torch's (``exp_avg``)."""
 
 
 @dataclass(frozen=True)
@@ -24,42 +25,35 @@ class Part:
 
     Attributes:
         kept: units of the original that remain, ascending, for each group that could shrink.
-        ranks: for each of them its place among all units of the group (lowest: kept longest).
-        moments: state of the optimiser.
+        ranks: the order in which the present units go.
+        optimiser: what the optimiser remembers of the present parameters; empty before training.
     """
 
     captured: Captured
     groups: Groups
     kept: Mapping[str, Sequence[int]]
-    ranks: Mapping[str, Sequence[int]]
-    moments: Moments
+    ranks: Ranks
+    optimiser: OptimiserState
 
     @classmethod
     def whole(cls, captured: Captured, groups: Groups) -> Part:
         """The original itself."""
         units = {group.name: range(group.size) for group in groups.shrinkable}
-        return cls(captured, groups, units, units, {})
+        return cls(captured, groups, units, Ranks.ascending({name: len(some) for name, some in units.items()}), {})
 
     @property
     def widths(self) -> dict[str, int]:
         return {name: len(units) for name, units in self.kept.items()}
 
-    def best(self, widths: Mapping[str, int]) -> dict[str, list[int]]:
-        """Positions of the units of lowest rank, ascending."""
-        return {
-            name: sorted(sorted(range(len(self.ranks[name])), key=self.ranks[name].__getitem__)[:width])
-            for name, width in widths.items()
-        }
-
-    def sliced(self, units: Mapping[str, Sequence[int]]) -> Part:
+    def slice(self, units: Mapping[str, Sequence[int]]) -> Part:
         """The part with only some of its present units (by position, ascending) for each group."""
         captured = slice_graph(self.captured, self.groups, units)
         return Part(
             captured,
             pruned(self.groups.narrowed(units), captured),
             {name: [self.kept[name][unit] for unit in units[name]] for name in self.kept},
-            {name: [self.ranks[name][unit] for unit in units[name]] for name in self.kept},
-            slice_tensors(self.moments, self.groups, units),
+            self.ranks.among(units),
+            slice_tensors(self.optimiser, self.groups, units),
         )
 
 

@@ -90,7 +90,7 @@ def _indexed(tensor: Tensor, axes: Sequence[Any], groups: Groups, kept: Mapping[
 def slice_tensors(
     tensors: Mapping[str, Mapping[str, Any]], groups: Groups, kept: Mapping[str, Sequence[int]]
 ) -> dict[str, dict[str, Any]]:
-    """Index what belongs to a parameter and has its shape (an optimiser's moments) as the parameter is indexed."""
+    """Index what belongs to a parameter and has its shape (what an optimiser remembers of it) as the parameter is indexed."""
 
     def one(name: str, value: Any) -> Any:
         axes = groups.parameters.get(name)

@@ -117,14 +117,15 @@ def laws(row: Row, captured: Captured, groups: Groups) -> None:
 def closed(captured: Captured, groups: Groups, gated: GatedModule) -> float:
     """Largest relative difference between closed gates and the sliced graph at about half of every width."""
     generator = torch.Generator().manual_seed(1)
-    widths = {}
+    widths, scores = {}, {}
     for group in groups.shrinkable:
         widths[group.name] = max(
             group.min_width, round(group.size * float(0.35 + 0.3 * torch.rand((), generator=generator)))
         )
-        gated.widths.set_rank(group.name, torch.rand(group.size, generator=generator))
+        scores[group.name] = torch.rand(group.size, generator=generator)
+    gated.widths.set_ranks(gated.widths.ranks.with_scores(scores))
     gated.widths.set(widths)
-    sliced = slice_graph(captured, groups, gated.widths.kept(widths))
+    sliced = slice_graph(captured, groups, gated.widths.ranks.best(widths))
     return max_difference(run(gated, captured), run(sliced.graph_module, captured))
 
 
