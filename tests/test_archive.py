@@ -5,38 +5,21 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from shrinkspeech.errors import LoadError
 from shrinkspeech.loading.load import load
-
-
-class Net(nn.Module):
-    """``[B, samples]`` → ``[B, samples]``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inside = nn.Conv1d(1, 4, 5, padding=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.inside(x.unsqueeze(1))).sum(1)
+from tests.hostile import Net, edited, program_of
 
 
 @pytest.fixture(scope="module")
 def program() -> bytes:
     """A ``.pt2`` of ``Net`` with dynamic sizes."""
-    auto = torch.export.Dim.AUTO
-    exported = torch.export.export(Net().eval(), (torch.randn(2, 800),), dynamic_shapes=({0: auto, 1: auto},))
-    buffer = io.BytesIO()
-    torch.export.save(exported, buffer)
-    return buffer.getvalue()
+    return program_of(Net(), torch.randn(2, 800))
 
 
 def _refused(path: Path) -> str:
@@ -55,22 +38,15 @@ class Harmful:
         return os.mkdir, (str(self.path),)
 
 
-def _edited(program: bytes, path: Path, edit: Callable[[str, bytes], bytes]) -> Path:
-    with zipfile.ZipFile(io.BytesIO(program)) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as new:
-        for name in old.namelist():
-            new.writestr(name, edit(name, old.read(name)))
-    return path
-
-
 def test_edited_program_still_loads(program: bytes, tmp_path: Path) -> None:
-    load(_edited(program, tmp_path / "model.pt2", lambda name, data: data))
+    load(edited(program, tmp_path / "model.pt2", lambda name, data: data))
 
 
 def test_harmful_pickle_in_program(program: bytes, tmp_path: Path) -> None:
     trap = tmp_path / "trap"
     buffer = io.BytesIO()
     torch.save(((Harmful(trap),), {}), buffer)
-    path = _edited(program, tmp_path / "m.pt2", lambda n, d: buffer.getvalue() if "sample_inputs" in n else d)
+    path = edited(program, tmp_path / "m.pt2", lambda n, d: buffer.getvalue() if "sample_inputs" in n else d)
     assert "--trust-pickle" in _refused(path)
     assert not trap.exists()
 
@@ -78,18 +54,19 @@ def test_harmful_pickle_in_program(program: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", [b"torch.os.system", b"torch.ops.load_library", b"_operator.call"])
 def test_harmful_call_in_program(target: bytes, program: bytes, tmp_path: Path) -> None:
     relu = b"torch.ops.aten.relu.default"
-    path = _edited(program, tmp_path / "m.pt2", lambda n, d: d.replace(relu, target) if "models/" in n else d)
+    path = edited(program, tmp_path / "m.pt2", lambda n, d: d.replace(relu, target) if "models/" in n else d)
     assert f"a call of {target.decode()}" in _refused(path)
 
 
 def test_harmful_object_in_program(program: bytes, tmp_path: Path) -> None:
-    entry = b'{"config": {"c": {"path_name": "opaque_obj_0", "use_pickle": true}}}'
-    path = _edited(program, tmp_path / "m.pt2", lambda n, d: entry if "constants_config" in n else d)
+    kept = b'{"path_name": "opaque_obj_0", "is_param": false, "use_pickle": true, "tensor_meta": null}'
+    entry = b'{"config": {"c": ' + kept + b"}}"
+    path = edited(program, tmp_path / "m.pt2", lambda n, d: entry if "constants_config" in n else d)
     assert "a pickled object (opaque_obj_0)" in _refused(path)
 
 
 def test_harmful_expression_in_program(program: bytes, tmp_path: Path) -> None:
-    path = _edited(
+    path = edited(
         program,
         tmp_path / "m.pt2",
         lambda n, d: (

@@ -1,7 +1,10 @@
 """From a user's files to a captured model.
 
 load.py        what a file is, and how it is opened
-archive.py     what in a ``.pt2`` would run code
+archive.py     what in a ``.pt2`` would run code: its members,
+entries.py     the strings and numbers of its program,
+expressions.py sizes and guards, which torch evaluates,
+operators.py   and what it calls
 factory.py     functions that build a model, and the weights that fill it
 usercode.py    importing and calling the user's own Python
 examples.py    example inputs, written as shapes

@@ -24,7 +24,7 @@ from torch.export import ExportedProgram
 from shrinkspeech.errors import LoadError, ShrinkSpeechError
 from shrinkspeech.graph.capture import capture
 from shrinkspeech.graph.captured import Captured
-from shrinkspeech.loading.archive import code_in, tensors_only
+from shrinkspeech.loading.archive import code_in, program_in
 from shrinkspeech.loading.examples import examples, seconds_of, shapes_text
 from shrinkspeech.loading.factory import FACTORY, build, fill
 from shrinkspeech.loading.usercode import blame, from_here, one_line
@@ -175,32 +175,28 @@ def _zip_kind(path: Path) -> str:
 
 
 def _program(path: Path, trust: bool) -> ExportedProgram:
-    try:
-        found = "" if trust else code_in(path)
-    except Exception as error:
-        raise LoadError(
-            f"{path} is damaged, or of another version of torch: save it again ({one_line(error)})"
-        ) from error
-    if found:
-        raise LoadError(
-            f"{path} holds {found}, which runs on loading: give --trust-pickle if you trust where it comes from"
-        )
-    try:
-        with path.open("rb") as file, _silent():
-            if trust:
-                return torch.export.load(file)
-            with tensors_only():
-                return torch.export.load(file)
-    except pickle.UnpicklingError as error:
-        raise LoadError(
-            f"{path} holds pickled Python objects, which run code on loading: save it without them, "
-            "or give --trust-pickle if you trust where it comes from"
-        ) from error
-    except Exception as error:
-        raise LoadError(
-            f"{path} cannot be loaded by torch {torch.__version__}: save it again with this version, "
-            f"or give --factory and --weights ({one_line(error)})"
-        ) from error
+    with path.open("rb") as file, _silent():
+        try:
+            found = "" if trust else code_in(file)
+        except Exception as error:
+            raise LoadError(
+                f"{path} is damaged, or of another version of torch: save it again ({one_line(error)})"
+            ) from error
+        if found:
+            raise LoadError(f"{path} holds {found}: give --trust-pickle if you trust where it comes from")
+        file.seek(0)
+        try:
+            return torch.export.load(file) if trust else program_in(file)
+        except pickle.UnpicklingError as error:
+            raise LoadError(
+                f"{path} holds pickled Python objects, which run code on loading: save it without them, "
+                "or give --trust-pickle if you trust where it comes from"
+            ) from error
+        except Exception as error:
+            raise LoadError(
+                f"{path} cannot be loaded by torch {torch.__version__}: save it again with this version, "
+                f"or give --factory and --weights ({one_line(error)})"
+            ) from error
 
 
 def _safetensors(path: Path) -> Mapping[str, Tensor]:
