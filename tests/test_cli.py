@@ -112,6 +112,15 @@ def test_help_is_fast_and_does_not_import_torch(arguments: str) -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5  # CPU time: cores may be shared
 
 
+def test_help_shows_the_way(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(["--help"], capsys)
+    assert code == 0
+    chain = ["inspect model", "fit model", "export run", "check model"]
+    places = [out.index(f"shrinkspeech {step}") for step in chain]
+    listed = [out.index(f"\n│ {step.split()[0]} ") for step in chain]
+    assert places + listed == sorted(places + listed)
+
+
 def test_the_installed_command(folder: Path) -> None:
     command = Path(sys.executable).with_name("shrinkspeech")
     result = subprocess.run([command, "inspect", "nowhere.pt2"], capture_output=True, text=True, check=False)

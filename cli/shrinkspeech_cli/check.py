@@ -135,17 +135,16 @@ def _shapes(example: list[str] | None) -> list[tuple[int, ...]] | None:
 def _show(report: CheckReport) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table("", "measured", "limit", "", box=None, header_style="bold", pad_edge=False)
-    for column in table.columns[1:3]:
-        column.justify = "right"
+    from shrinkspeech_cli.tables import table
+
+    rows = table("", "measured", "limit", "", left=(0, 3))
     for row in report.rows:
         verdict = "" if row.limit is None else ("[green]met[/]" if row.met else "[red]not met[/]")
         limit = "" if row.limit is None else _number(row.name, row.limit)
         note = f"{verdict} {escape(row.note)}".strip()
-        table.add_row(escape(row.name), _number(row.name, row.measured), limit, note)
-    Console(highlight=False).print(table)
+        rows.add_row(escape(row.name), _number(row.name, row.measured), limit, note)
+    Console(highlight=False).print(rows)
 
 
 def _number(name: str, value: float) -> str:

@@ -64,21 +64,17 @@ def describe(model: str, loaded: Loaded) -> dict[str, Any]:
 def _show(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
     from shrinkspeech.budget.widths import human
+    from shrinkspeech_cli.tables import table
 
     console = Console(highlight=False)
-    table = Table(
-        "group", "size", "where", "share of FLOP/s", "can shrink", box=None, header_style="bold", pad_edge=False
-    )
-    for index in (1, 3):
-        table.columns[index].justify = "right"
+    groups = table("group", "size", "where", "share of FLOP/s", "can shrink", left=(0, 2, 4))
     for group in facts["groups"]:
         answer = "[green]yes[/]" if group["shrinkable"] else f"[yellow]no[/]: {escape(group['reason'])}"
         share = f"{100 * group['share']:.1f}%" if group["share"] else "–"
-        table.add_row(escape(group["name"]), str(group["size"]), escape(group["where"] or "model"), share, answer)
-    console.print(table)
+        groups.add_row(escape(group["name"]), str(group["size"]), escape(group["where"] or "model"), share, answer)
+    console.print(groups)
     console.print(
         f"\n{human(facts['flops_per_second'])} FLOP/s, {human(facts['parameters'])} parameters; "
         f"{100 * facts['shrinkable_share']:.1f}% of the FLOP/s can shrink "

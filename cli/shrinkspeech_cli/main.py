@@ -15,21 +15,30 @@ import typer
 from shrinkspeech.errors import ShrinkSpeechError
 from shrinkspeech_cli import check, export, fit, inspect, sweep
 
+HELP = """Shrink a trained speech model to a FLOP/s budget, and export it to ONNX.
+
+\b
+    shrinkspeech inspect model.pt2
+    shrinkspeech fit model.pt2 --audio clips/ --target-flops 25% -o run/
+    shrinkspeech export run/ -o model.onnx
+    shrinkspeech check model.onnx --max-flops 600k
+"""
 EXIT_CODES = "Exit codes: 0 done, 1 a check was not met, 2 bad usage or input."
+STEPS, MORE = "Commands, in the order of use", "More commands"
 
 app = typer.Typer(
-    help="Shrink a trained speech model to a FLOP/s budget, and export it to ONNX.",
+    help=HELP,
     epilog=EXIT_CODES,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("inspect")(inspect.inspect)
-app.command("fit")(fit.fit)
-app.command("sweep")(sweep.sweep)
-app.command("export")(export.export)
-app.command("check")(check.check)
+app.command("inspect", rich_help_panel=STEPS)(inspect.inspect)
+app.command("fit", rich_help_panel=STEPS)(fit.fit)
+app.command("export", rich_help_panel=STEPS)(export.export)
+app.command("check", rich_help_panel=STEPS)(check.check)
+app.command("sweep", rich_help_panel=MORE)(sweep.sweep)
 
 
 def _version(wanted: bool) -> None:
@@ -40,11 +49,11 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=HELP, epilog=EXIT_CODES)
 def root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
-    """Shrink a trained speech model to a FLOP/s budget, and export it to ONNX."""
+    """Options that go before the command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from shrinkspeech.budget.quantity import QUANTITIES
 from shrinkspeech.budget.widths import human
+from shrinkspeech_cli.tables import table
 
 if TYPE_CHECKING:
     from shrinkspeech.fitting.report import Fitted
@@ -21,18 +22,18 @@ def summary(fitted: Fitted, sizes: Mapping[str, int], run: Path) -> None:
     """Original against small, the width of each group, and where the files are."""
     report = fitted.report
     console = Console(highlight=False)
-    table = _table("", "original", "small", "small / original")
-    _row(table, "FLOP/s", report.original_flops, report.flops)
-    _row(table, "parameters", report.original_params, report.params)
+    totals = table("", "original", "small", "small / original")
+    _row(totals, "FLOP/s", report.original_flops, report.flops)
+    _row(totals, "parameters", report.original_params, report.params)
     quantity, budget = QUANTITIES[report.budget.quantity], report.budget
     if quantity.name in ("size", "latency"):
         share = f"{100 * budget.reached / budget.original:.2f}%"
-        table.add_row(quantity.name, quantity.text(budget.original), quantity.text(budget.reached), share)
+        totals.add_row(quantity.name, quantity.text(budget.original), quantity.text(budget.reached), share)
     for name, before in report.metrics_before.items():
         after = report.metrics_after.get(name)
-        table.add_row(escape(name), f"{before:.4g}", "–" if after is None else f"{after:.4g}", "")
-    console.print(table)
-    widths = _table("group", "original", "small")
+        totals.add_row(escape(name), f"{before:.4g}", "–" if after is None else f"{after:.4g}", "")
+    console.print(totals)
+    widths = table("group", "original", "small")
     for name, width in fitted.widths.items():
         widths.add_row(escape(name), str(sizes[name]), str(width))
     console.print()
@@ -40,6 +41,7 @@ def summary(fitted: Fitted, sizes: Mapping[str, int], run: Path) -> None:
     met = "met" if budget.reached <= budget.target * (1 + 1e-9) else "NOT met"
     console.print(f"\nbudget of {quantity.text(budget.target)} {met}: {quantity.text(budget.reached)}")
     console.print(f"wrote {run}: model.pt2, model.safetensors, widths.json, report.json", soft_wrap=True, markup=False)
+    console.print(f"next: shrinkspeech export {run} -o model.onnx", soft_wrap=True, markup=False)
 
 
 def sweep_summary(results: Mapping[str, Fitted], folder: Path) -> None:
@@ -48,30 +50,25 @@ def sweep_summary(results: Mapping[str, Fitted], folder: Path) -> None:
     first = next(iter(reports.values()))
     quantity = QUANTITIES[first.budget.quantity]
     extra = [quantity.name] if quantity.name in ("size", "latency") else []
-    table = _table(
+    budgets = table(
         "budget", "FLOP/s", "% of original", "parameters", *extra, *map(escape, first.metrics_before), "time"
     )
     original = [quantity.text(first.budget.original)] if extra else []
     metrics = [f"{value:.4g}" for value in first.metrics_before.values()]
-    table.add_row("original", human(first.original_flops), "100", human(first.original_params), *original, *metrics, "")
+    budgets.add_row(
+        "original", human(first.original_flops), "100", human(first.original_params), *original, *metrics, ""
+    )
     for text, report in reports.items():
         share = f"{100 * report.flops / report.original_flops:.2f}"
         reached = [quantity.text(report.budget.reached)] if extra else []
         metrics = [f"{report.metrics_after.get(name, float('nan')):.4g}" for name in report.metrics_before]
         row = [human(report.flops), share, human(report.params), *reached, *metrics, f"{report.duration:.0f} s"]
-        table.add_row(escape(text), *row)
+        budgets.add_row(escape(text), *row)
     console = Console(highlight=False)
-    console.print(table)
+    console.print(budgets)
     console.print(f"\ntotal time {sum(report.duration for report in reports.values()):.0f} s")
     console.print(f"wrote {folder}: a RUN for each budget, sweep.csv, sweep.png", soft_wrap=True, markup=False)
 
 
-def _table(*titles: str) -> Table:
-    table = Table(*titles, box=None, header_style="bold", pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    return table
-
-
-def _row(table: Table, name: str, before: float, after: float) -> None:
-    table.add_row(name, human(before), human(after), f"{100 * after / before:.2f}%" if before else "–")
+def _row(rows: Table, name: str, before: float, after: float) -> None:
+    rows.add_row(name, human(before), human(after), f"{100 * after / before:.2f}%" if before else "–")
