@@ -25,8 +25,13 @@ class Reference:
 
     panel: ClassVar[str] = "Reference model"
 
-    reference: Annotated[str | None, option("Torch model that the file must agree with.", metavar="MODEL")] = None
-    tolerance: Annotated[float, option("Largest relative difference from the reference.", metavar="X")] = TOLERANCE
+    reference: Annotated[
+        str | None,
+        option("Torch model that the file must agree with, or the RUN that it was exported from.", metavar="MODEL"),
+    ] = None
+    tolerance: Annotated[
+        float, option("Largest difference from the reference, relative to the largest output.", metavar="X")
+    ] = TOLERANCE
 
     def capture(self, loading: Loading) -> Captured | None:
         """The reference model; ``RUN`` folders stand for the model in them.
@@ -53,7 +58,7 @@ def check(
     seconds: Annotated[
         float | None,
         option(
-            "Audio in one item of the example, in s; known where ShrinkSpeech wrote the file.",
+            "Seconds of audio in one item of the example. A file that ShrinkSpeech wrote says it itself.",
             metavar="S",
             rich_help_panel=Loading.panel,
         ),

@@ -30,18 +30,20 @@ class Data:
     ] = None
     audio: Annotated[
         Path | None,
-        option("Folder of unlabelled audio: train towards the original's own outputs.", metavar="DIR"),
+        option("Folder of unlabelled audio. The small model learns to give the original's outputs.", metavar="DIR"),
     ] = None
     task: Annotated[
         str | None,
         option(
-            f"What the model does: {either(task_names())}; loss and metrics come with it. Goes with --data.",
+            f"What the model does ({either(task_names())}). Loss and metrics come with it. Goes with --data.",
             metavar="NAME",
         ),
     ] = None
     data: Annotated[
         Path | None,
-        option("CSV or JSON lines, one clip a row (NeMo's too), or a folder. Goes with --task.", metavar="MANIFEST"),
+        option(
+            "Clips: CSV or JSON lines (NeMo's too), one clip a row, or a folder. Goes with --task.", metavar="MANIFEST"
+        ),
     ] = None
     batch_size: Annotated[int, option("Clips in a batch, with --audio or --task.", metavar="N", min=1)] = BATCH_SIZE
     details: TaskData = field(default_factory=TaskData)

@@ -24,7 +24,7 @@ def export(
         float, option("Largest difference from torch, relative to the largest output.", metavar="X")
     ] = TOLERANCE,
     with_frontend: Annotated[
-        bool, option("Put the run's --features into the file: it takes samples.", "--with-frontend")
+        bool, option("Put the run's --features into the file, so that it takes samples.", "--with-frontend")
     ] = False,
 ) -> None:
     """Write a model as ONNX, and compare it with torch at several sizes before it is kept."""

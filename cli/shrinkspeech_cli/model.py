@@ -31,14 +31,14 @@ class Loading:
             "Function that builds the model: package.module:function or file.py:function.", metavar="MODULE:FUNCTION"
         ),
     ] = None
-    weights: Annotated[Path | None, option("Weights for a model that is named by its factory.", metavar="FILE")] = None
-    trust_pickle: Annotated[bool, option("Unpickle whole objects, which runs the code in them.", "--trust-pickle")] = (
+    weights: Annotated[Path | None, option("Weights, where MODEL names the factory.", metavar="FILE")] = None
+    trust_pickle: Annotated[bool, option("Unpickle whole objects. This runs the code in them.", "--trust-pickle")] = (
         False
     )
     example: Annotated[
         list[str] | None,
         option(
-            "Shape of an input, batch first: 2x16000, 2:int64; once for each input. A .pt2 brings its own.",
+            "Shape of an input, batch first, once for each input: 2x16000 or 2:int64. A .pt2 brings its own.",
             metavar="SHAPE",
         ),
     ] = None
@@ -78,7 +78,7 @@ class Length:
     seconds: Annotated[
         float | None,
         option(
-            "Audio in one item of the example batch, in s; found from its length if the input is a waveform.",
+            "Seconds of audio in one item of the example. Found from its length if the input is a waveform.",
             metavar="S",
         ),
     ] = None
@@ -92,14 +92,14 @@ class Shrinking:
     panel: ClassVar[str] = "What may shrink"
 
     exclude: Annotated[
-        list[str] | None, option("Leave these modules or groups as they are. May be repeated.", metavar="GLOB")
+        list[str] | None, option("Leave modules or groups of this name as they are. May be repeated.", metavar="GLOB")
     ] = None
     only: Annotated[
-        list[str] | None, option("Shrink these modules or groups alone. May be repeated.", metavar="GLOB")
+        list[str] | None, option("Shrink only modules or groups of this name. May be repeated.", metavar="GLOB")
     ] = None
     min_width: Annotated[
         int,
-        option("Units that every group keeps at least; with 0, residual branches may vanish.", metavar="N", min=0),
+        option("Units that every group keeps at least. With 0, residual branches may vanish.", metavar="N", min=0),
     ] = MIN_WIDTH
 
     def restrict(self, captured: Captured, groups: Groups) -> Groups:

@@ -32,41 +32,51 @@ class TaskData:
 
     val: Annotated[
         Path | None,
-        option("Clips to validate on; else the column 'split' or a share of the manifest.", metavar="MANIFEST"),
+        option(
+            "Clips to validate on. Without it the column 'split' says which, or a share of --data is taken.",
+            metavar="MANIFEST",
+        ),
     ] = None
-    label_column: Annotated[str | None, option("Column of the labels; else found by its name.", metavar="NAME")] = None
+    label_column: Annotated[
+        str | None, option("Column that holds the labels. Without it the column is found by its name.", metavar="NAME")
+    ] = None
     labels: Annotated[
-        str | None, option("Labels in the order of the model's outputs; else sorted.", metavar="A,B,…")
+        str | None, option("Labels in the order of the model's outputs. Without it they are sorted.", metavar="A,B,…")
     ] = None
     where: Annotated[
-        list[str] | None, option("Rows to use; also COL!=VALUE. May be repeated.", metavar="COL=VALUE")
+        list[str] | None,
+        option("Use only rows where this holds; COL!=VALUE for the others. May be repeated.", metavar="COL=VALUE"),
     ] = None
-    crop: Annotated[float | None, option("Length of an example in s; else that of the model's own.", metavar="S")] = (
-        None
-    )
-    pad: Annotated[str, option("Fill short clips with silence or repeat.", metavar="HOW")] = DataOptions.pad
-    noise: Annotated[Path | None, option("Noise to mix in.", metavar="MANIFEST")] = None
+    crop: Annotated[
+        float | None, option("Seconds in an example. Without it an example is as long as the model's own.", metavar="S")
+    ] = None
+    pad: Annotated[str, option("What fills short clips: silence or repeat.", metavar="HOW")] = DataOptions.pad
+    noise: Annotated[Path | None, option("Noise to mix into the clips.", metavar="MANIFEST")] = None
     noise_where: Annotated[
-        list[str] | None, option("Rows of the noise to use. May be repeated.", metavar="COL=VALUE")
+        list[str] | None, option("Use only rows of the noise where this holds. May be repeated.", metavar="COL=VALUE")
     ] = None
-    snr: Annotated[str, option("Signal-to-noise ratios in dB.", metavar="LOW:HIGH")] = ":".join(
+    snr: Annotated[str, option("Range of the signal-to-noise ratios in dB.", metavar="LOW:HIGH")] = ":".join(
         f"{end:g}" for end in DataOptions.snr
     )
-    rir: Annotated[Path | None, option("Room impulse responses.", metavar="MANIFEST")] = None
-    gain: Annotated[str | None, option("Random gain in training, in dB.", metavar="LOW:HIGH")] = None
+    rir: Annotated[
+        Path | None, option("Room impulse responses that the clips are convolved with.", metavar="MANIFEST")
+    ] = None
+    gain: Annotated[str | None, option("Range of random gains in training, in dB.", metavar="LOW:HIGH")] = None
     features: Annotated[
         str | None,
-        option("For models of features: logmel:80,25ms,10ms; mfcc:40; lfcc:60.", metavar="SPEC"),
+        option("Features that the model takes: logmel:80,25ms,10ms or mfcc:40 or lfcc:60.", metavar="SPEC"),
     ] = None
-    masks: Annotated[int, option("Masks in time and in frequency, with --features.", metavar="N")] = DataOptions.masks
-    workers: Annotated[
-        int | None, option("Processes that prepare batches (cores but one, at most 4).", metavar="N")
-    ] = None
-    val_fraction: Annotated[float, option("Share to validate on where no split is given.", metavar="X")] = (
-        DataOptions.val_fraction
+    masks: Annotated[int, option("Random masks in time and in frequency. Goes with --features.", metavar="N")] = (
+        DataOptions.masks
     )
-    val_items: Annotated[int, option("Validate on at most so many clips.", metavar="N")] = DataOptions.val_items
-    cache_mb: Annotated[float, option("Keep audio up to this size in memory.", metavar="MB")] = DataOptions.cache_mb
+    workers: Annotated[
+        int | None, option("Processes that prepare batches. Without it all cores but one, at most 4.", metavar="N")
+    ] = None
+    val_fraction: Annotated[
+        float, option("Share of --data to validate on where nothing else says which.", metavar="X")
+    ] = DataOptions.val_fraction
+    val_items: Annotated[int, option("Validate on at most this many clips.", metavar="N")] = DataOptions.val_items
+    cache_mb: Annotated[float, option("Keep audio of up to this size in memory.", metavar="MB")] = DataOptions.cache_mb
     outputs_are: Annotated[
         str,
         option(
@@ -74,11 +84,13 @@ class TaskData:
         ),
     ] = "auto"
     balanced: Annotated[
-        bool | None, option("Weight classes against their frequency (spoof: yes).", "--balanced/--unbalanced")
+        bool | None,
+        option("Weight classes against their frequency, or not. Without it spoof does.", "--balanced/--unbalanced"),
     ] = None
     top_k: Annotated[int, option("K of the top-k accuracy of classify.", metavar="K")] = TOP_K
     asv_scores: Annotated[
-        Path | None, option("'id key score' of a speaker verifier, for min t-DCF.", metavar="FILE")
+        Path | None,
+        option("Scores of a speaker verifier, 'id key score' a line, for the min t-DCF of spoof.", metavar="FILE"),
     ] = None
 
     def given(self) -> list[str]:

@@ -33,7 +33,9 @@ class Training:
     distil: Annotated[
         float,
         option(
-            "Weight of the distance to the original's outputs beside the task's loss; 0 for none.", metavar="W", min=0.0
+            "Weight of the distance to the original's outputs beside the loss of the task. 0 is none.",
+            metavar="W",
+            min=0.0,
         ),
     ] = Settings.distil
 
@@ -72,9 +74,9 @@ class Checkpoint:
     panel: ClassVar[str] = "Training"
 
     checkpoint: Annotated[
-        Path | None, option(f"Write the state of the fit here, every {CHECKPOINT_EVERY} steps.", metavar="FILE")
+        Path | None, option(f"Write the state of the fit to this file every {CHECKPOINT_EVERY} steps.", metavar="FILE")
     ] = None
-    resume: Annotated[bool, option("Go on from the checkpoint.", "--resume")] = False
+    resume: Annotated[bool, option("Go on from the file that --checkpoint names.", "--resume")] = False
 
 
 @dataclass(frozen=True)
