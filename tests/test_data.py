@@ -183,6 +183,10 @@ def test_splits() -> None:
         split_rows([Row(Path("a"), 1, split="val")], 0.1, 0)
     with pytest.raises(InputError, match="one file or speaker to train on and none to validate on"):
         split_rows(rows[:3], 0.1, 0)
+    alone = split_rows(rows[:3], 0.1, 0, one_will_do=True)
+    assert [row.path for row in alone.val] == [row.path for row in alone.train] == [row.path for row in rows[:3]]
+    assert "measured on audio that is trained on" in alone.notes[0]
+    assert split_rows(rows, 0.2, 0, one_will_do=True) == splits
 
 
 # ---------------------------------------------------------------------------------------------------------- audio
@@ -256,10 +260,13 @@ def test_formats_channels_and_rates(tmp_path: Path, suffix: str) -> None:
     assert rms(middle) == pytest.approx(0.1 / math.sqrt(2), rel=0.05)
     checked = check_rows([Row(file, 1)], RATE, 0, "m.csv")
     assert checked.notes == (
-        "1 of 1 clips of m.csv have 16000 Hz and are resampled to 8000 Hz",
+        "1 of 1 clips of m.csv have 16000 Hz and are resampled to 8000 Hz "
+        "(if the model takes 16000 Hz, give --sample-rate 16000)",
         "1 of 1 clips of m.csv have several channels, which are averaged",
     )
     assert checked.cache is None
+    both = check_rows([Row(file, 1), Row(write(tmp_path / "b.wav", tone(0.1)), 2)], RATE, 0, "m.csv")
+    assert both.notes[0] == "1 of 2 clips of m.csv have 16000 Hz and are resampled to 8000 Hz"
 
 
 def test_pieces(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_speech_tracks(tmp_path: Path) -> None:
 
 def test_order() -> None:
     """Every row once before any comes again, in another order each time."""
-    stream = endless(10, 4, 0)
+    stream = endless([1] * 10, 4, 0)
     keys = [key for _ in range(5) for key in next(stream)]
     assert [position for position, _ in keys] == list(range(20))
     assert sorted(row for _, row in keys[:10]) == sorted(row for _, row in keys[10:]) == list(range(10))
@@ -93,6 +93,18 @@ def test_order() -> None:
     assert [len(batch) for batch in once(10, 4, 100)] == [4, 4, 2]
     assert [len(batch) for batch in once(10, 4, 100, whole=True)] == [4, 4]
     assert [row for batch in once(100, 4, 5) for _, row in batch] == [0, 25, 50, 74, 99]
+
+
+def test_every_second_of_unlabelled_audio_is_as_likely(tmp_path: Path) -> None:
+    """A clip comes as often as it holds an example; with labels every clip comes once."""
+    for name, seconds in (("a", 1.0), ("b", 0.1), ("c", 0.25)):
+        write(tmp_path / f"{name}.wav", tone(seconds))
+    rows = [{"path": f"{name}.wav", "label": name, "split": split} for name in "abc" for split in ("train", "val")]
+    manifest = table(tmp_path / "m.csv", rows)
+    assert opened(manifest, "none").train_items.visits() == [4, 1, 1]
+    assert opened(manifest, "class").train_items.visits() == [1, 1, 1]
+    drawn = [row for keys, _ in zip(endless([4, 1, 1], 3, 0), range(4), strict=False) for _, row in keys]
+    assert sorted(drawn[:6]) == sorted(drawn[6:]) == [0, 0, 0, 0, 1, 2]
 
 
 @pytest.mark.parametrize("kind", ["class", "speech", "clean"])

@@ -131,8 +131,10 @@ def _rate_notes(good: Sequence[tuple[Row, Header]], rate: int, name: str) -> lis
     notes = []
     if rates:
         which = ", ".join(f"{native} Hz" for native in sorted(rates))
+        same = len(rates) == 1 and rates.total() == len(good)
+        hint = f" (if the model takes {min(rates)} Hz, give --sample-rate {min(rates)})" if same else ""
         notes.append(
-            f"{sum(rates.values())} of {len(good)} clips of {name} have {which} and are resampled to {rate} Hz"
+            f"{rates.total()} of {len(good)} clips of {name} have {which} and are resampled to {rate} Hz{hint}"
         )
     if several:
         notes.append(f"{several} of {len(good)} clips of {name} have several channels, which are averaged")

@@ -107,6 +107,14 @@ class Items(Dataset[Example]):
     def track_length(self) -> int:
         return max(1, round(self.plan.length * TRACK_RATE / self.plan.rate))
 
+    def visits(self) -> list[int]:
+        """How often each row comes before the stream begins anew: once; where there are no targets as often as it holds
+        an example, so that every second of audio is as likely as any other."""
+        count, length = len(self.clips), self.plan.length
+        return [
+            max(1, round(self.clips.samples(row) / length)) if self.plan.kind == "none" else 1 for row in range(count)
+        ]
+
     def __getitem__(self, key: Key) -> Example:
         """The example; a row that cannot be read gives its place to the next one."""
         position, index = key

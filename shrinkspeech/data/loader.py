@@ -15,9 +15,9 @@ from shrinkspeech.data.checking import Faults
 from shrinkspeech.data.items import Batch, Items, Key, collate
 
 
-def endless(rows: int, batch_size: int, seed: int) -> Iterator[list[Key]]:
-    """Keys of training batches: every row once, in a new order each time, without an end."""
-    position, keys = 0, []
+def endless(visits: Sequence[int], batch_size: int, seed: int) -> Iterator[list[Key]]:
+    """Keys of training batches: every row as often as it has visits, in a new order each time, without an end."""
+    position, keys, rows = 0, [], np.repeat(np.arange(len(visits)), visits)
     for epoch in range(2**31):
         for row in np.random.default_rng([seed, epoch]).permutation(rows):
             keys.append((position, int(row)))

@@ -44,7 +44,7 @@ class Source:
 
     def train(self, workers: int | None = None) -> Iterator[Batch]:
         """An endless stream of batches, the same at every call and for every number of workers."""
-        keys = endless(len(self.train_items.clips), self.options.batch_size, self.options.seed)
+        keys = endless(self.train_items.visits(), self.options.batch_size, self.options.seed)
         return self._load(self.train_items, keys, self.options.processes if workers is None else workers)
 
     def val(self) -> Iterable[Batch]:
@@ -93,7 +93,7 @@ def open_source(
     """
     if kind == "speech" and options.pad == "repeat":
         raise InputError("--pad repeat would repeat clips away from their labels: leave it out")
-    main, splits, others = _manifests(options)
+    main, splits, others = _manifests(options, kind)
     classes: dict[str, int] = {}
     notes: list[str] = []
     if kind == "class":
@@ -137,7 +137,7 @@ def open_source(
     )
 
 
-def _manifests(options: DataOptions) -> tuple[Manifest, Splits, dict[str, Manifest]]:
+def _manifests(options: DataOptions, kind: str) -> tuple[Manifest, Splits, dict[str, Manifest]]:
     """The manifest of the clips, their splits, and the manifests of noise and rooms."""
     main = read_manifest(options.manifest, options.label_column, options.where)
     others = {}
@@ -146,7 +146,8 @@ def _manifests(options: DataOptions) -> tuple[Manifest, Splits, dict[str, Manife
     if options.rir is not None:
         others["rir"] = read_manifest(options.rir)
     if options.val is None:
-        return main, split_rows(main.rows, options.val_fraction, options.seed, str(main.path)), others
+        name, one_will_do = str(main.path), kind == "none"
+        return main, split_rows(main.rows, options.val_fraction, options.seed, name, one_will_do=one_will_do), others
     val = read_manifest(options.val, options.label_column, options.where)
     return main, Splits(_some(main, "train"), _some(val, "val"), ()), others
 

@@ -20,11 +20,16 @@ class Splits:
     notes: tuple[str, ...] = ()
 
 
-def split_rows(rows: Sequence[Row], fraction: float, seed: int, name: str = "the manifest") -> Splits:
+def split_rows(
+    rows: Sequence[Row], fraction: float, seed: int, name: str = "the manifest", *, one_will_do: bool = False
+) -> Splits:
     """Part rows as their column says; where it names no rows to validate on, a share of the train rows does.
 
     The share is drawn by a hash of seed and group (speaker or file), so it does not depend on the order of the rows,
     and no speaker or file is on both sides.
+
+    Args:
+        one_will_do: where there is one speaker or file alone, validate on what is trained on.
 
     Raises:
         InputError: nothing is left to train or to validate on.
@@ -33,7 +38,10 @@ def split_rows(rows: Sequence[Row], fraction: float, seed: int, name: str = "the
     train, val, notes = parts["train"], parts["val"], []
     if not train:
         raise InputError(f"{name} has no rows to train on: mark some of them 'train' in the column 'split'")
-    if not val:
+    if not val and one_will_do and len({row.group for row in train}) == 1:
+        val = [replace(row, split="val") for row in train]
+        notes.append(f"{name} has one file or speaker: what is measured is measured on audio that is trained on")
+    elif not val:
         groups = sorted({row.group for row in train}, key=lambda group: _hash(seed, group))
         if len(groups) < 2:
             raise InputError(
