@@ -134,6 +134,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         (["--data", "words.json", "--recipe", "x.py"], "--data goes with --task"),
         ([*task, "--audio", "."], "--task brings its own data: leave --audio out"),
         ([*task, "--snr", "a"], "cannot read --snr a"),
+        ([*task, "--overwrite", "--model-output", "3"], "there is no output 3 for --model-output"),
     ):
         code, err = _command([*base, *wrong], capsys)
         assert (code, err.count("\n")) == (2, 1), err

@@ -16,7 +16,7 @@ from shrinkspeech.data.items import Batch
 from shrinkspeech.errors import InputError
 from shrinkspeech.tasks import registry, task, task_names
 from shrinkspeech.tasks.base import Task
-from shrinkspeech.tasks.reading import Observed
+from shrinkspeech.tasks.outputs import Observed
 from shrinkspeech.tasks.registry import task_class, written
 from tests.audio_files import corpus
 from tests.task_cases import measured, net, recipe

@@ -77,6 +77,10 @@ class TaskData:
     ] = DataOptions.val_fraction
     val_items: Annotated[int, option("Validate on at most this many clips.", metavar="N")] = DataOptions.val_items
     cache_mb: Annotated[float, option("Keep audio of up to this size in memory.", metavar="MB")] = DataOptions.cache_mb
+    model_output: Annotated[
+        str | None,
+        option("Output of the model that the task reads. Without it the one that serves best.", metavar="N|NAME"),
+    ] = None
     outputs_are: Annotated[
         str,
         option(
@@ -128,7 +132,7 @@ class TaskData:
         """How the outputs are meant and judged, as the library takes it."""
         from shrinkspeech.tasks.base import TaskOptions
 
-        return TaskOptions(self.outputs_are, self.balanced, self.top_k, self.asv_scores)
+        return TaskOptions(self.outputs_are, self.balanced, self.top_k, self.asv_scores, output=self.model_output)
 
 
 _SAME = "val label_column crop pad noise rir features masks workers val_fraction val_items cache_mb".split()

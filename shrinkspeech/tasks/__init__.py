@@ -3,7 +3,8 @@
 registry.py   tasks by name
 recipes.py    the recipe of a task, from a captured model and the user's options
 intake.py     how the model takes a batch
-reading.py    what its outputs mean, found out on one batch
+outputs.py    what it returns, found out on one batch
+reading.py    which of its outputs is read, and how it becomes scores
 metrics.py    EER, detection costs, intervals
 base.py       what tasks share
 

@@ -18,7 +18,7 @@ from shrinkspeech.defaults import TOP_K
 from shrinkspeech.fitting.recipe import Recipe
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.tasks.intake import Intake
-from shrinkspeech.tasks.reading import Observed
+from shrinkspeech.tasks.outputs import Observed
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class TaskOptions:
     """What the user chooses about a task.
 
     Attributes:
+        output: number (from 0) or name of the model's output to read; None for the one that serves the task best.
         outputs_are: ``auto``, ``logit``, ``probability`` or ``log-probability``.
         balanced: weight classes against their frequency; None leaves it to the task (spoof does).
         top: k of the top-k accuracy.
@@ -38,6 +39,7 @@ class TaskOptions:
     top: int = TOP_K
     asv_scores: Path | None = None
     rounds: int = 500
+    output: str | None = None
 
 
 @dataclass(frozen=True)

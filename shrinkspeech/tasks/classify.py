@@ -14,7 +14,8 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 
 from shrinkspeech.data.items import Batch
 from shrinkspeech.tasks.base import Task
-from shrinkspeech.tasks.reading import Observed, Reading, find_reading
+from shrinkspeech.tasks.outputs import Observed
+from shrinkspeech.tasks.reading import Need, Rank, Reading, Way, find_reading
 from shrinkspeech.tasks.registry import task
 
 
@@ -43,24 +44,23 @@ class Classify(Task):
     def prepare(self, observed: Observed, batch: Batch) -> tuple[str, ...]:
         count, size = self.classes, len(batch.x)
         wanted = (2, 1) if count == 2 else (count,)
-        needs = f"{size}x{count}" + (f" or {size}x1" if count == 2 else "") + self._more(observed)
-        self.reading = find_reading(
-            observed, wanted, f"'{self.name}' with {count} labels", needs, self.options.outputs_are
-        )
+        shapes = f"{size}x{count}" + (f" or {size}x1" if count == 2 else "") + self._more(observed)
+        need = Need(f"'{self.name}' with {count} labels", shapes, self.options.output)
+        self.reading, notes = find_reading(observed, rank, wanted, need, self.options.outputs_are)
         if self.balanced:
             counts = torch.tensor(self.source.counts, dtype=torch.float32).clamp_min(1)
             self.weights = counts.sum() / (count * counts)
-        return (*self._read_as(observed), *self._cut(), *self._looks_wrong(observed, batch))
+        return (*notes, *self._read_as(), *self._cut(), *self._looks_wrong(observed, batch))
 
     def _more(self, observed: Observed) -> str:
         """What to do about a model of more classes than there are labels."""
-        sizes = [x.shape[1] for i, x in enumerate(observed.outputs) if x.dim() == 2 and not observed.times(i)]
+        sizes = [output.shape[1] for output in observed.outputs if len(output.shape) == 2 and not output.times]
         more = [size for size in sizes if size > self.classes]
         return f": name all {more[0]} labels in the order of the outputs with --labels" if len(more) == 1 else ""
 
-    def _read_as(self, observed: Observed) -> tuple[str, ...]:
-        shape = observed.outputs[self.reading.index].shape
-        pooled = "" if self.reading.time is None else f", averaged over {shape[self.reading.time]} frames"
+    def _read_as(self) -> tuple[str, ...]:
+        time = self.reading.time
+        pooled = "" if time is None else f", averaged over {self.reading.shape[time]} frames"
         one = "" if self.reading.classes is not None else f", high for '{self.source.labels[self.high]}'"
         return (f"the model's outputs are read as {self.reading.kind}{one}{pooled}",)
 
@@ -75,7 +75,7 @@ class Classify(Task):
 
     def _looks_wrong(self, observed: Observed, batch: Batch) -> tuple[str, ...]:
         """A trained model that does worse than chance has its classes in another order."""
-        right = float((self.logits(observed.outputs).argmax(1) == batch.target).float().mean())
+        right = float((self.logits(observed.returned).argmax(1) == batch.target).float().mean())
         if right >= 1.0 / self.classes:
             return ()
         return (
@@ -111,3 +111,13 @@ class Classify(Task):
         parts = [(self.logits(outputs), batch.target) for outputs, batch in self.results(model)]
         logits, target = (torch.cat(part) for part in zip(*parts, strict=True))
         return logits, target
+
+
+def rank(way: Way) -> Rank | None:
+    """A value for each class, then one value for two classes; of each, clips before frames. What may be frames, but cannot be
+    tried, must hold the classes: one value a frame might be anything, such as an embedding."""
+    if way.time is None:
+        return 5 if way.classes is not None else 2
+    if way.proved:
+        return 4 if way.classes is not None else 1
+    return 3 if way.classes is not None else None

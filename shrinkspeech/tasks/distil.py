@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from shrinkspeech.data.items import Batch
+from shrinkspeech.errors import InputError
 from shrinkspeech.fitting.trainer import distance
 from shrinkspeech.tasks.base import Task
-from shrinkspeech.tasks.reading import Observed
+from shrinkspeech.tasks.outputs import Observed
 from shrinkspeech.tasks.registry import task
 
 
@@ -26,6 +27,8 @@ class Distil(Task):
     has_loss = False
 
     def prepare(self, observed: Observed, batch: Batch) -> tuple[str, ...]:
+        if self.options.output is not None:
+            raise InputError(f"the task '{self.name}' keeps all outputs near the original's: leave --model-output out")
         return ()
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:

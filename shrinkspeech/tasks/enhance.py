@@ -17,7 +17,8 @@ from torchmetrics.functional.audio import scale_invariant_signal_distortion_rati
 from shrinkspeech.data.items import Batch
 from shrinkspeech.errors import InputError
 from shrinkspeech.tasks.base import Task
-from shrinkspeech.tasks.reading import Observed
+from shrinkspeech.tasks.outputs import Observed, Output
+from shrinkspeech.tasks.reading import Need, best_output, taken
 from shrinkspeech.tasks.registry import task
 
 SLACK = 0.05
@@ -39,21 +40,17 @@ class Enhance(Task):
         if self.intake.frontend is not None:
             raise InputError("the task 'enhance' is for models that take and return samples: leave --features out")
         size, length = batch.x.shape
-        for index, output in enumerate(observed.outputs):
-            if _is_wave(output, size, length):
-                self.index = index
-                break
-        else:
-            raise InputError(
-                f"the model returns {observed.text()}, where the task 'enhance' needs waveforms of {size}x{length}"
-            )
+        need = Need(f"'{self.name}'", f"waveforms of {size}x{length}", self.options.output)
+        waves = {x.number: int(bool(x.times)) for x in observed.outputs if _is_wave(x, size, length)}
+        output = best_output(observed, waves, need)
+        self.index = output.number
+        notes = taken(observed, output, "samples of the input's length", need.chosen)
         missing = [f"{name} ({package})" for name, package in OPTIONAL.items() if find_spec(package) is None]
-        return (f"not measured, for want of the package: {', '.join(missing)}",) if missing else ()
+        return (*notes, *([f"not measured, for want of the package: {', '.join(missing)}"] if missing else ()))
 
     def waves(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Output, clean and noisy samples, each ``[B, S]``."""
-        floats = [x for x in tree_leaves(outputs) if isinstance(x, Tensor) and x.is_floating_point()]
-        output = floats[self.index]
+        output: Tensor = tree_leaves(outputs)[self.index]
         output = output.reshape(output.shape[0], output.shape[-1])
         length = min(output.shape[1], batch.target.shape[1])
         return output[:, :length], batch.target[:, :length], batch.x[:, :length]
@@ -75,8 +72,8 @@ class Enhance(Task):
         return {name: float(values.mean()) for name, values in joined.items() if len(values)}
 
 
-def _is_wave(output: Tensor, size: int, length: int) -> bool:
-    shape = tuple(output.shape)
+def _is_wave(output: Output, size: int, length: int) -> bool:
+    shape = output.shape
     fits = len(shape) == 2 or (len(shape) == 3 and shape[1] == 1)
     return fits and shape[0] == size and abs(shape[-1] - length) <= SLACK * length
 

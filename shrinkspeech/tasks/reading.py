@@ -1,133 +1,51 @@
-"""What a model's outputs mean: which tensor, which dimension is time, which is classes, logits or probabilities.
+"""How an output becomes scores: which one, which dimension of it is time, which is classes, and what its values are.
 
-It is found out on one batch, and again on half of its length: the dimension that changes is time.
+Every output is ranked by what the task needs. Where two serve as well, the user has to say which.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from shrinkspeech.data.items import TRACK_RATE, Batch
+from shrinkspeech.data.items import TRACK_RATE
 from shrinkspeech.errors import InputError
-from shrinkspeech.graph.captured import Captured
-from shrinkspeech.tasks.intake import Intake
+from shrinkspeech.tasks.outputs import Observed, Output
 
 KINDS = ("auto", "logit", "probability", "log-probability")
 TINY = 1e-6
 """Probabilities are kept this far from 0 and 1, so that their logits are finite."""
 
-SHAPES: tuple[str, ...] = (
-    "view",
-    "reshape",
-    "squeeze",
-    "unsqueeze",
-    "permute",
-    "transpose",
-    "slice",
-    "select",
-    "clone",
-    "contiguous",
-)
-SHAPES += ("flatten", "unflatten", "alias", "expand", "getitem", "mean", "clamp", "to", "_to_copy", "detach", "dropout")
-ENDS = {"sigmoid": "probability", "softmax": "probability", "_softmax": "probability", "log_softmax": "log-probability"}
-ENDS |= {"_log_softmax": "log-probability", "hardsigmoid": "probability"}
+Rank = int
+"""How well an output serves a task; of two outputs the higher one is read."""
 
 
 @dataclass(frozen=True)
-class Observed:
-    """A model's output tensors on one batch, and their shapes on a shorter one (None if it takes one length alone)."""
+class Way:
+    """A way to read an output.
 
-    outputs: tuple[Tensor, ...]
-    shorter: tuple[tuple[int, ...], ...] | None
-    kinds: tuple[str, ...]
-    intake: Intake
+    Attributes:
+        time, classes: dimensions of it; None where there is none.
+        proved: ``time`` follows the length of the input, as was tried.
+    """
 
-    @property
-    def seconds(self) -> float:
-        """Audio in an item of the batch."""
-        return self.intake.seconds
+    output: Output
+    time: int | None = None
+    classes: int | None = None
+    proved: bool = False
 
     def text(self) -> str:
-        """``2x101, one value a frame``."""
-        return " and ".join(self._one(i) for i in range(len(self.outputs)))
-
-    def _one(self, i: int) -> str:
-        shape = tuple(self.outputs[i].shape)
-        times = self.times(i)
-        return sizes_text(shape) + (", one value a frame" if times and len(_wide(shape, times)) < 2 else "")
-
-    def times(self, i: int) -> list[int]:
-        """Dimensions of output ``i`` that change with the length of the input."""
-        if self.shorter is None:
-            return []
-        now, then = tuple(self.outputs[i].shape), self.shorter[i]
-        return [dim for dim in range(1, len(now)) if len(now) == len(then) and now[dim] != then[dim]]
-
-
-def sizes_text(shape: Sequence[int]) -> str:
-    """``2x101``."""
-    return "x".join(map(str, shape)) or "one number"
-
-
-def _wide(shape: Sequence[int], times: Sequence[int] = ()) -> list[int]:
-    """Dimensions after the batch that hold more than one value or are time."""
-    return [dim for dim in range(1, len(shape)) if shape[dim] > 1 or dim in times]
-
-
-@torch.no_grad()
-def observe(captured: Captured, intake: Intake, batch: Batch) -> Observed:
-    """Run the model on a batch, and on the first half of it.
-
-    Raises:
-        InputError: it cannot run on the batch.
-    """
-    module = captured.copy()
-    try:
-        outputs = _tensors(module(*intake(batch)))
-    except (RuntimeError, ValueError, AssertionError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"the model does not run on a batch of {sizes_text(intake(batch)[0].shape)}: {said}"
-        ) from error
-    half = batch.x.shape[-1] // 2
-    try:
-        shorter = tuple(
-            tuple(x.shape) for x in _tensors(module(*intake.arguments(batch.x[..., :half], batch.lengths // 2)))
-        )
-    except (RuntimeError, ValueError, AssertionError, IndexError):
-        shorter = None
-    if shorter is not None and len(shorter) != len(outputs):
-        shorter = None
-    return Observed(outputs, shorter, _kinds(captured, len(outputs)), intake)
-
-
-def _tensors(outputs: Any) -> tuple[Tensor, ...]:
-    return tuple(x for x in tree_leaves(outputs) if isinstance(x, Tensor) and x.is_floating_point())
-
-
-def _kinds(captured: Captured, count: int) -> tuple[str, ...]:
-    """Whether each output is a logit or a probability: what the last operator says that is more than a new shape."""
-    output = next(node for node in captured.graph_module.graph.nodes if node.op == "output")
-    nodes = [node for node in tree_leaves(output.args) if isinstance(node, fx.Node)]
-    return tuple(map(_kind, nodes)) if len(nodes) == count else ("logit",) * count
-
-
-def _kind(node: fx.Node) -> str:
-    while node.op == "call_function":
-        name = str(getattr(node.target, "__name__", node.target)).split(".")[0].rstrip("_")
-        if name in ENDS:
-            return ENDS[name]
-        if name not in SHAPES or not isinstance(node.args[0], fx.Node):
-            break
-        node = node.args[0]
-    return "logit"
+        """``26 frames that follow the length of the input``, ``2 values a clip``."""
+        if self.time is not None and self.proved:
+            return f"{self.output.shape[self.time]} frames that follow the length of the input"
+        count = 1 if self.classes is None else self.output.shape[self.classes]
+        return f"{count} value{'s' if count > 1 else ''} a {'clip' if self.time is None else 'frame'}"
 
 
 @dataclass(frozen=True)
@@ -135,11 +53,12 @@ class Reading:
     """How outputs become scores.
 
     Attributes:
-        index: which of the output tensors.
+        index: which of all that the model returns.
         kind: ``logit``, ``probability`` or ``log-probability``.
         time, classes: dimensions of it; None where there is none.
         hop: s from one frame to the next.
         seconds: audio in an example.
+        shape: on the batch that it was found on.
     """
 
     index: int
@@ -148,10 +67,11 @@ class Reading:
     classes: int | None
     hop: float
     seconds: float
+    shape: tuple[int, ...]
 
     def scores(self, outputs: Any) -> Tensor:
         """``[B, T, C]``: logits (log-probabilities for several classes); T and C are 1 where there is none."""
-        x = _tensors(outputs)[self.index]
+        x: Tensor = tree_leaves(outputs)[self.index]
         order = [dim for dim in (self.time, self.classes) if dim is not None]
         x = x.permute(0, *order, *(dim for dim in range(1, x.dim()) if dim not in order))
         x = x.reshape(x.shape[0], x.shape[1] if self.time is not None else 1, -1)
@@ -171,66 +91,128 @@ class Reading:
         return torch.floor(times * TRACK_RATE + 1e-6).long().clamp(0, last)
 
 
-def find_reading(observed: Observed, wanted: Sequence[int], task: str, needs: str, output: str = "auto") -> Reading:
-    """The first output that can be read as scores of one of the numbers of classes wanted.
+# ---------------------------------------------------------------------------------------------- which output
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a task needs of an output.
+
+    Attributes:
+        task: its name, with what is known of its labels.
+        shapes: that serve, in words.
+        chosen: number or name of the output that the user has chosen.
+    """
+
+    task: str
+    shapes: str
+    chosen: str | None = None
+
+
+def best_output(observed: Observed, ranks: Mapping[int, Rank], need: Need) -> Output:
+    """The output that serves best, or the one that the user has chosen.
 
     Args:
-        wanted: numbers of classes that serve, the best first; 1 is one score for two classes.
-        task: its name in quotes, for the message.
-        needs: what it needs, for the message.
-        output: ``auto``, or what the values are.
+        ranks: of the outputs that serve at all, by their number.
 
     Raises:
-        InputError: no output fits, or its values are not what ``output`` says.
+        InputError: none serves, the one chosen does not, or two serve as well.
     """
-    if output not in KINDS:
-        raise InputError(f"cannot read outputs as '{output}': --outputs-are is {', '.join(KINDS)}")
-    for index in range(len(observed.outputs)):
-        reading = _fitting(observed, index, wanted)
-        if reading is not None:
-            kind = observed.kinds[index] if output == "auto" else output
-            _values_agree(observed.outputs[index], kind)
-            return Reading(index, kind, *reading, observed.seconds)
-    raise InputError(f"the model returns {observed.text()}, where the task {task} needs {needs}")
+    given = observed.outputs if need.chosen is None else (observed.named(need.chosen),)
+    serving = [output for output in given if output.number in ranks]
+    if not serving:
+        returned = observed.text() if need.chosen is None else str(given[0])
+        verb = "the model returns" if need.chosen is None else "--model-output chooses"
+        raise InputError(f"{verb} {returned}, where the task {need.task} needs {need.shapes}")
+    highest = max(ranks[output.number] for output in serving)
+    best = [output for output in serving if ranks[output.number] == highest]
+    if len(best) > 1:
+        raise InputError(
+            f"the task {need.task} can be read from {' or from '.join(map(str, best))}: say which with --model-output"
+        )
+    return best[0]
 
 
-def _fitting(observed: Observed, index: int, wanted: Sequence[int]) -> tuple[int | None, int | None, float] | None:
-    """Dimension of time, dimension of classes and hop in s; None where the output does not fit."""
-    shape, times = tuple(observed.outputs[index].shape), observed.times(index)
-    wide = _wide(shape, times)
-    if len(wide) > 2 or len(times) > 1 or shape[:1] != tuple(observed.outputs[0].shape[:1]):
-        return None
-    rest = [dim for dim in wide if dim not in times]
-    for count in wanted:
-        classes = next((dim for dim in rest if shape[dim] == count and count > 1), None)
+def taken(observed: Observed, output: Output, why: str, chosen: str | None) -> tuple[str, ...]:
+    """A note on which output was taken; nothing where there is one only."""
+    if len(observed.outputs) == 1:
+        return ()
+    others = " and ".join(str(other) for other in observed.outputs if other is not output)
+    reason = "as --model-output says" if chosen is not None else f"for it has {why}: --model-output chooses another"
+    return (f"{output} is read and not {others}, {reason}",)
+
+
+def find_reading(
+    observed: Observed, rank: Callable[[Way], Rank | None], counts: Sequence[int], need: Need, outputs_are: str = "auto"
+) -> tuple[Reading, tuple[str, ...]]:
+    """How the output that serves best is read as scores, and notes on it.
+
+    Args:
+        rank: of a way to read an output; None if it does not serve.
+        counts: numbers of values that serve, for a clip or a frame; 1 is one score for two classes.
+        outputs_are: ``auto``, or what the values are.
+
+    Raises:
+        InputError: no output serves, two serve as well, or values are not what ``outputs_are`` says.
+    """
+    if outputs_are not in KINDS:
+        raise InputError(f"cannot read outputs as '{outputs_are}': --outputs-are is {', '.join(KINDS)}")
+    ways: dict[int, tuple[Rank, Way]] = {}
+    for way in (way for output in observed.outputs for way in _ways(output, observed, counts)):
+        ranked, number = rank(way), way.output.number
+        if ranked is not None and (number not in ways or ranked > ways[number][0]):
+            ways[number] = ranked, way
+    output = best_output(observed, {number: ranked for number, (ranked, _) in ways.items()}, need)
+    way = ways[output.number][1]
+    kind = output.kind if outputs_are == "auto" else outputs_are
+    _values_agree(output.values, kind)
+    reading = Reading(output.number, kind, way.time, way.classes, _hop(observed, way), observed.seconds, output.shape)
+    return reading, (*taken(observed, output, way.text(), need.chosen), *_unproved(way))
+
+
+def _ways(output: Output, observed: Observed, counts: Sequence[int]) -> Iterator[Way]:
+    """Every way to read an output as scores of one of some numbers of classes."""
+    times, wide = output.times, output.wide
+    if output.shape[:1] != (observed.size,) or len(wide) > 2 or len(times) > 1:
+        return
+    for count in counts:
+        rest = [dim for dim in wide if dim not in times]
+        classes = next((dim for dim in rest if output.shape[dim] == count), None) if count > 1 else None
         left = [dim for dim in rest if dim != classes]
-        if (count > 1) != (classes is not None) or len(left) + len(times) > 1:
+        if (count > 1 and classes is None) or len(left) + len(times) > 1:
             continue
-        if left and observed.shorter is not None:  # neither classes nor time: it did not change with the length
+        if left and output.shorter is not None:  # neither classes nor time: it did not change with the length
             continue
-        time = next(iter((*times, *left)), None)
-        return time, classes, _hop(observed, index, time)
-    return None
+        yield Way(output, next(iter((*times, *left)), None), classes, bool(times))
 
 
-def _hop(observed: Observed, index: int, time: int | None) -> float:
+def _unproved(way: Way) -> tuple[str, ...]:
+    if way.time is None or way.proved:
+        return ()
+    frames = way.output.shape[way.time]
+    return (f"{way.output} is taken for {frames} frames, which cannot be tried: the model takes one length alone",)
+
+
+# --------------------------------------------------------------------------------------------- time and values
+
+
+def _hop(observed: Observed, way: Way) -> float:
     """s from one frame to the next."""
-    if time is None:
+    if way.time is None:
         return observed.seconds
-    frames = int(observed.outputs[index].shape[time])
-    before = observed.shorter[index][time] if observed.shorter is not None else frames
-    if before == frames:
+    frames = way.output.shape[way.time]
+    if not way.proved or way.output.shorter is None or observed.fewer is None:
         return observed.seconds / frames
-    return stride(observed.intake.steps, frames, before) * observed.intake.step
+    return stride(observed.steps, frames, way.output.shorter[way.time], observed.fewer) * observed.intake.step
 
 
-def stride(steps: int, frames: int, before: int) -> float:
-    """Steps of the input for one frame of the output, from the frames of ``steps`` and of half as many.
+def stride(steps: int, frames: int, before: int, fewer: int | None = None) -> float:
+    """Steps of the input for one frame of the output, from the frames of ``steps`` and of ``fewer`` (half as many).
 
     Frames are counted in whole ones, so the true stride lies in a range: of its whole numbers one that divides the input
     is likeliest (160 for 48000 samples), then the one that is nearest.
     """
-    change, difference = steps - steps // 2, frames - before
+    change, difference = steps - (steps // 2 if fewer is None else fewer), frames - before
     guess = change / difference
     if guess < 1 or difference < 2:
         return guess

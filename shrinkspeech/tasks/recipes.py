@@ -9,7 +9,7 @@ from shrinkspeech.data.source import open_source
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.tasks.base import TaskOptions, TaskRecipe
 from shrinkspeech.tasks.intake import find_intake
-from shrinkspeech.tasks.reading import observe
+from shrinkspeech.tasks.outputs import observe
 from shrinkspeech.tasks.registry import task_class
 
 

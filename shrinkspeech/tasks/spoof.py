@@ -18,7 +18,7 @@ from shrinkspeech.tasks.metrics import (
     rates,
     read_asv_scores,
 )
-from shrinkspeech.tasks.reading import Observed
+from shrinkspeech.tasks.outputs import Observed
 from shrinkspeech.tasks.registry import task
 
 GENUINE = frozenset(("bonafide", "bona-fide", "bona_fide", "bona fide", "genuine", "real", "human", "natural", "live"))
@@ -59,6 +59,9 @@ class Spoof(Classify):
             )
         self.verifier = read_asv_scores(self.options.asv_scores)
         return notes
+
+    def _more(self, observed: Observed) -> str:
+        return ""  # there are two labels, whatever the model has
 
     def evaluate(self, model: Any) -> Mapping[str, float]:
         logits, target = self.all_logits(model)

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from shrinkspeech.data.items import Batch
 from shrinkspeech.tasks.base import Task
 from shrinkspeech.tasks.metrics import auc, eer_of, min_dcf, rates, snr_bands
-from shrinkspeech.tasks.reading import Observed, Reading, find_reading
+from shrinkspeech.tasks.outputs import Observed
+from shrinkspeech.tasks.reading import Need, Rank, Reading, Way, find_reading
 from shrinkspeech.tasks.registry import task
 
 MISS, FALSE_ALARM = 0.75, 0.25
@@ -31,13 +32,15 @@ class Vad(Task):
 
     def prepare(self, observed: Observed, batch: Batch) -> tuple[str, ...]:
         size = len(batch.x)
-        needs = f"{size}xT, {size}xTx1 or {size}xTx2 with T frames (or {size}x1 and {size}x2 for whole clips)"
-        self.reading = find_reading(observed, (1, 2), f"'{self.name}'", needs, self.options.outputs_are)
-        shape = observed.outputs[self.reading.index].shape
+        shapes = f"{size}xT, {size}xTx1 or {size}xTx2 with T frames (or {size}x1 and {size}x2 for whole clips)"
+        need = Need(f"'{self.name}'", shapes, self.options.output)
+        self.reading, notes = find_reading(observed, rank, (1, 2), need, self.options.outputs_are)
         if self.reading.time is None:
-            return (f"the model gives one {self.reading.kind} for each clip: it is speech if at least half of it is",)
-        frames, hop = shape[self.reading.time], 1000 * self.reading.hop
-        return (f"the model gives {frames} frames, {hop:.4g} ms apart, of speech as {self.reading.kind}",)
+            read = f"the model gives one {self.reading.kind} for each clip: it is speech if at least half of it is"
+        else:
+            frames, hop = self.reading.shape[self.reading.time], 1000 * self.reading.hop
+            read = f"the model gives {frames} frames, {hop:.4g} ms apart, of speech as {self.reading.kind}"
+        return (*notes, read)
 
     def scores(self, outputs: Any) -> Tensor:
         """Logits of speech ``[B, T]``."""
@@ -79,3 +82,12 @@ class Vad(Task):
             if chosen.any() and not chosen.all():
                 found[f"eer {start:g} to {end:g} dB"] = eer_of(*rates(scores[inside], chosen))
         return found
+
+
+def rank(way: Way) -> Rank:
+    """Frames that follow the length, then frames of two classes, then clips of two; one value may be frames or a clip."""
+    if way.proved:
+        return 3
+    if way.classes is None:
+        return 0
+    return 1 if way.time is None else 2
