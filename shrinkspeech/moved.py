@@ -30,7 +30,6 @@ HOME = {
     "slicing": "surgery.slice",
     "targets": "budget.quantity",
     "training": "fitting.trainer",
-    "unlabelled": "tasks.unlabelled",
     "verify": "export.check",
 }
 """Old name → where the module lives now, below ``shrinkspeech``."""

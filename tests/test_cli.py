@@ -72,11 +72,32 @@ def test_metadata_of_an_export(folder: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_fit_on_unlabelled_audio(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_noise(folder / "audio" / "a.wav")
+    """One file of another rate will do, and what is assumed of it is said."""
+    write_noise(folder / "audio" / "a.wav", rate=8_000)
     fit = ["fit", *NET, "--example", "2x800", "--audio", "audio", "--batch-size", 2]
     code, out, err = run([*fit, "--target-flops", "0.5x", "--steps", 4, "-o", "run"], capsys)
     assert code == 0, err
     assert "50.00%" in out
+    assert "distance" in out
+    assert "note: audio has one file or speaker: what is measured is measured on audio that is trained on" in err
+    assert "resampled to 16000 Hz (if the model takes 8000 Hz, give --sample-rate 8000)" in err
+
+
+def test_audio_alone_is_the_task_distil(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """However it is written, the same batches are trained on, and the same run is left."""
+    for name in "ab":
+        write_noise(folder / "audio" / f"{name}.wav")
+    found = []
+    for data in (
+        ["--audio", "audio"],
+        ["--task", "distil", "--audio", "audio"],
+        ["--task", "distil", "--data", "audio"],
+    ):
+        arguments = ["fit", *NET, "--example", "2x800", *data, "--batch-size", 2, "--target-flops", "50%", "--steps", 4]
+        code, _, err = run([*arguments, "-o", "run", "--overwrite"], capsys)
+        assert code == 0, err
+        found.append([(folder / "run" / name).read_bytes() for name in ("model.safetensors", "task.json")])
+    assert found[0] == found[1] == found[2]
 
 
 def test_inspect_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

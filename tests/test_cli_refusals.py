@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.command import BATCHES, FIT, LOSS, NAN, NET, refused, run, tiny_folder, write_noise
+from tests.command import BATCHES, FIT, LOSS, NAN, NET, refused, run, tiny_folder
 
 
 @pytest.fixture(autouse=True)
@@ -105,20 +105,22 @@ def test_bad_recipe(text: str, expected: str, folder: Path, capsys: pytest.Captu
     assert "Traceback" not in err
 
 
-def test_audio_of_the_wrong_rate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_noise(folder / "audio" / "a.wav", rate=8_000)
-    assert "a.wav has 8000 Hz where 16000 Hz is needed" in refused(_audio_fit(), capsys)
-
-
 def test_unreadable_audio(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "audio").mkdir()
     (folder / "audio" / "a.wav").write_text("no audio")
-    assert "cannot read the audio file audio/a.wav" in refused(_audio_fit(), capsys)
+    assert "audio/a.wav (line 1): not audio that can be read" in refused(_audio_fit(), capsys)
 
 
 def test_empty_audio_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "audio").mkdir()
-    assert "there is no audio in audio" in refused(_audio_fit(), capsys)
+    assert "there is no audio in the folder audio: put WAV" in refused(_audio_fit(), capsys)
+
+
+def test_audio_that_is_no_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = "there is no folder audio: give a folder of audio files to --audio"
+    assert said in refused(_audio_fit(), capsys)
+    (folder / "audio").touch()
+    assert said in refused(_audio_fit(), capsys)
 
 
 def _audio_fit() -> list[str]:

@@ -1,20 +1,15 @@
-"""Recipes: files, modules and folders of audio; whatever is wrong with them is said in one sentence."""
+"""Recipes: files and modules; whatever is wrong with them is said in one sentence."""
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-import soundfile as sf
 import torch
-from torch import Tensor
 
-from shrinkspeech.errors import AudioError, RecipeError
+from shrinkspeech.errors import RecipeError
 from shrinkspeech.fitting.recipe import Recipe, first_of, load_recipe
-from shrinkspeech.tasks.unlabelled import distil_recipe
 
 BATCHES = "def train_batches():\n    yield torch.zeros(2, 8), torch.ones(2)\n"
 LOSS = "def loss(outputs, batch):\n    return (outputs - batch[1]).square().mean()\n"
@@ -125,65 +120,3 @@ def test_functions_that_fail(tmp_path: Path) -> None:
     assert recipe.evaluate is not None
     with pytest.raises(RecipeError, match=r"evaluate\(\) of .* returns int"):
         recipe.evaluate(None)
-
-
-# ------------------------------------------------------------------------------------------------------- audio
-
-
-def _noise(path: Path, samples: int, rate: int = 16_000, channels: int = 1) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    values = 0.1 * np.random.default_rng(samples).standard_normal((samples, channels))
-    sf.write(path, values, rate)
-
-
-def _first(recipe: Recipe, count: int) -> list[Tensor]:
-    return list(islice(recipe.train_batches(), count))
-
-
-def test_audio(tmp_path: Path) -> None:
-    _noise(tmp_path / "long.wav", 40_000)
-    _noise(tmp_path / "sub" / "stereo.flac", 3_000, channels=2)
-    (tmp_path / "notes.txt").write_text("not audio")
-    recipe = distil_recipe(tmp_path, 0.5, 8, seed=3)
-    assert recipe.loss is None
-    first, again = _first(recipe, 3), _first(recipe, 3)
-    assert all(torch.equal(x, y) for x, y in zip(first, again, strict=True))
-    assert not torch.equal(first[0], first[1])
-    assert first[0].shape == (8, 8_000)
-    assert first[0].dtype == torch.float32
-    padded = [x for batch in _first(recipe, 10) for x in batch if not x[3_000:].any()]
-    assert padded
-    assert padded[0][:3_000].any()
-
-
-def test_audio_with_a_channel_axis(tmp_path: Path) -> None:
-    _noise(tmp_path / "a.wav", 4_000)
-    assert _first(distil_recipe(tmp_path, 0.1, 2, channel=True), 1)[0].shape == (2, 1, 1_600)
-
-
-def test_audio_of_the_wrong_rate(tmp_path: Path) -> None:
-    _noise(tmp_path / "a.wav", 4_000, rate=8_000)
-    with pytest.raises(AudioError, match=r"a\.wav has 8000 Hz where 16000 Hz is needed: .*--sample-rate 8000"):
-        distil_recipe(tmp_path, 0.1, 2)
-
-
-def test_unreadable_audio(tmp_path: Path) -> None:
-    _noise(tmp_path / "a.wav", 4_000)
-    (tmp_path / "b.wav").write_bytes(b"RIFF but no more")
-    with pytest.raises(AudioError, match=r"cannot read the audio file .*b\.wav"):
-        distil_recipe(tmp_path, 0.1, 2)
-
-
-def test_audio_that_goes_away(tmp_path: Path) -> None:
-    _noise(tmp_path / "a.wav", 4_000)
-    recipe = distil_recipe(tmp_path, 0.1, 2)
-    (tmp_path / "a.wav").unlink()
-    with pytest.raises(AudioError, match=r"a\.wav"):
-        _first(recipe, 1)
-
-
-def test_no_audio(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="there is no audio in"):
-        distil_recipe(tmp_path, 0.1, 2)
-    with pytest.raises(AudioError, match="there is no folder"):
-        distil_recipe(tmp_path / "nowhere", 0.1, 2)

@@ -112,7 +112,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "note: labels in the order of the outputs: 0 down, 1 left, 2 up" in err
     facts = json.loads((tmp_path / "run" / "task.json").read_text())
     assert (facts["task"], facts["labels"], facts["features"]) == ("classify", ["down", "left", "up"], "logmel:20")
-    distil = ["--task", "distil", "--audio", ".", "--crop", "0.25", "--features", "logmel:20", "--workers", "0"]
+    distil = ["--audio", ".", "--crop", "0.25", "--features", "logmel:20", "--workers", "0"]
     code, err = _command([*base, "--overwrite", *distil], capsys)
     assert code == 0, err
     assert json.loads((tmp_path / "run" / "task.json").read_text())["task"] == "distil"

@@ -49,22 +49,23 @@ class Data:
     details: TaskData = field(default_factory=TaskData)
 
     def resolved(self) -> Data:
-        """The same, where ``--task distil --audio DIR`` names the folder that stands in the place of a manifest.
+        """The same as a recipe or a task: ``--audio DIR`` is the task 'distil' with the folder in the place of a manifest.
 
         Raises:
             InputError: there is not one source of data, or an option lacks the one that it belongs to.
         """
         from shrinkspeech.errors import InputError
 
-        if self.task == "distil" and self.data is None and self.audio is not None:
-            return replace(self, data=self.audio, audio=None).resolved()
+        if self.audio is not None and self.task in (None, "distil") and self.recipe is None and self.data is None:
+            if not self.audio.is_dir():
+                raise InputError(f"there is no folder {self.audio}: give a folder of audio files to --audio")
+            return replace(self, task="distil", data=self.audio, audio=None).resolved()
         if self.task is not None:
             self._check_task(self.task)
         elif given := (["data"] if self.data is not None else self.details.given()):
-            example = ", such as --task distil without labels" if self.audio is not None else ""
             option = given[0].replace("_", "-")
-            raise InputError(f"--{option} goes with --task: say what the model does with --task{example}")
-        elif (self.recipe is None) == (self.audio is None):
+            raise InputError(f"--{option} goes with --task: say what the model does with --task")
+        elif self.recipe is None or self.audio is not None:
             raise InputError(
                 "say what to train on, one of them: --recipe FILE.py or --audio DIR or --task NAME with --data MANIFEST"
             )
@@ -92,9 +93,8 @@ class Data:
 
         if self.task is not None:
             return self._of_task(source, self.task, seed)
-        chosen = load_recipe(self.recipe) if self.recipe else None
-        loaded = source.to_fit(chosen)
-        return loaded, chosen or self._unlabelled(loaded, self.audio or Path(), source.length.sample_rate, seed)
+        recipe = load_recipe(self.recipe)
+        return source.to_fit(recipe), recipe
 
     def _of_task(self, source: Source, task: str, seed: int) -> tuple[Loaded, Recipe]:
         """``--crop`` lends the model an example where it has none, and ``--features`` says how long its example is."""
@@ -111,20 +111,3 @@ class Data:
 
     def _options(self, source: Source, seed: int) -> DataOptions:
         return self.details.data_options(self.data or Path(), self.batch_size, source.length.sample_rate, seed)
-
-    def _unlabelled(self, loaded: Loaded, audio: Path, sample_rate: int, seed: int) -> Recipe:
-        """Crops of the example's own length, in the shape that the model takes."""
-        from shrinkspeech.errors import InputError
-        from shrinkspeech.loading.examples import waveform
-        from shrinkspeech.tasks.unlabelled import distil_recipe
-
-        captured = loaded.captured
-        samples = waveform(captured)
-        if samples is None or len(captured.example_inputs) != 1:
-            raise InputError(
-                "--audio serves models whose only input is a waveform: write a recipe and give it with --recipe"
-            )
-        first = captured.example_inputs[0]
-        size = self.batch_size if 0 in captured.dynamic[0] else int(first.shape[0])
-        seconds = samples / sample_rate
-        return distil_recipe(audio, seconds, size, sample_rate, seed, channel=first.dim() == 3)
