@@ -194,7 +194,7 @@ def test_another_length_than_half(tmp_path: Path) -> None:
 
 def refused(task: str, captured: Captured, manifest: Path, output: str | None = None, **data: Any) -> str:
     with pytest.raises(InputError) as caught:
-        recipe(task, captured, manifest, TaskOptions(output=output), **data)
+        recipe(task, captured, manifest, TaskOptions(model_output=output), **data)
     return str(caught.value)
 
 
@@ -206,7 +206,7 @@ def test_a_tie_is_refused_and_the_user_chooses(tmp_path: Path) -> None:
     )
     losses = {}
     for output in ("early", "0", "late", "1"):
-        made = recipe("classify", captured, manifest, TaskOptions(output=output))
+        made = recipe("classify", captured, manifest, TaskOptions(model_output=output))
         outputs, batch, losses[output] = read(made, captured)
         wanted = outputs["early" if output in ("early", "0") else "late"]
         assert losses[output] == pytest.approx(float(F.cross_entropy(wanted, batch.target)), rel=1e-5)
@@ -223,9 +223,9 @@ def test_a_value_a_clip_beside_what_may_be_frames_is_a_tie(tmp_path: Path) -> No
     """At one length alone nothing tells frames of one value from an embedding."""
     captured, manifest = fixed(pair, 1), corpus(tmp_path)
     assert "from output 0 (4x160) or from output 1 (4x1): say which" in refused("vad", captured, manifest)
-    frames = recipe("vad", captured, manifest, TaskOptions(output="0"))
+    frames = recipe("vad", captured, manifest, TaskOptions(model_output="0"))
     assert "the model gives 160 frames" in frames.notes[-1]
-    clips = recipe("vad", captured, manifest, TaskOptions(output="1"))
+    clips = recipe("vad", captured, manifest, TaskOptions(model_output="1"))
     assert "one logit for each clip" in clips.notes[-1]
 
 
@@ -246,7 +246,7 @@ def test_two_waveforms_are_a_tie(tmp_path: Path) -> None:
     assert "from output 1 (4x2000) or from output 2 (4x2000)" in refused("enhance", captured, manifest, noise=noise)
     losses = []
     for number in (1, 2):
-        made = recipe("enhance", captured, manifest, TaskOptions(output=str(number)), noise=noise)
+        made = recipe("enhance", captured, manifest, TaskOptions(model_output=str(number)), noise=noise)
         outputs, batch, loss = read(made, captured)
         assert made.loss is not None
         losses.append(loss)

@@ -132,7 +132,7 @@ class TaskData:
         """How the outputs are meant and judged, as the library takes it."""
         from shrinkspeech.tasks.base import TaskOptions
 
-        return TaskOptions(self.outputs_are, self.balanced, self.top_k, self.asv_scores, output=self.model_output)
+        return TaskOptions(self.outputs_are, self.balanced, self.top_k, self.asv_scores, model_output=self.model_output)
 
 
 _SAME = "val label_column crop pad noise rir features masks workers val_fraction val_items cache_mb".split()

@@ -26,7 +26,7 @@ class TaskOptions:
     """What the user chooses about a task.
 
     Attributes:
-        output: number (from 0) or name of the model's output to read; None for the one that serves the task best.
+        model_output: number (from 0) or name of the model's output to read; None for the one that serves the task best.
         outputs_are: ``auto``, ``logit``, ``probability`` or ``log-probability``.
         balanced: weight classes against their frequency; None leaves it to the task (spoof does).
         top: k of the top-k accuracy.
@@ -39,7 +39,7 @@ class TaskOptions:
     top: int = TOP_K
     asv_scores: Path | None = None
     rounds: int = 500
-    output: str | None = None
+    model_output: str | None = None
 
 
 @dataclass(frozen=True)

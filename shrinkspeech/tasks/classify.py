@@ -45,7 +45,7 @@ class Classify(Task):
         count, size = self.classes, len(batch.x)
         wanted = (2, 1) if count == 2 else (count,)
         shapes = f"{size}x{count}" + (f" or {size}x1" if count == 2 else "") + self._more(observed)
-        need = Need(f"'{self.name}' with {count} labels", shapes, self.options.output)
+        need = Need(f"'{self.name}' with {count} labels", shapes, self.options.model_output)
         self.reading, notes = find_reading(observed, rank, wanted, need, self.options.outputs_are)
         if self.balanced:
             counts = torch.tensor(self.source.counts, dtype=torch.float32).clamp_min(1)

@@ -27,7 +27,7 @@ class Distil(Task):
     has_loss = False
 
     def prepare(self, observed: Observed, batch: Batch) -> tuple[str, ...]:
-        if self.options.output is not None:
+        if self.options.model_output is not None:
             raise InputError(f"the task '{self.name}' keeps all outputs near the original's: leave --model-output out")
         return ()
 

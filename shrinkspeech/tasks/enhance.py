@@ -40,7 +40,7 @@ class Enhance(Task):
         if self.intake.frontend is not None:
             raise InputError("the task 'enhance' is for models that take and return samples: leave --features out")
         size, length = batch.x.shape
-        need = Need(f"'{self.name}'", f"waveforms of {size}x{length}", self.options.output)
+        need = Need(f"'{self.name}'", f"waveforms of {size}x{length}", self.options.model_output)
         waves = {x.number: int(bool(x.times)) for x in observed.outputs if _is_wave(x, size, length)}
         output = best_output(observed, waves, need)
         self.index = output.number

@@ -33,7 +33,7 @@ class Vad(Task):
     def prepare(self, observed: Observed, batch: Batch) -> tuple[str, ...]:
         size = len(batch.x)
         shapes = f"{size}xT, {size}xTx1 or {size}xTx2 with T frames (or {size}x1 and {size}x2 for whole clips)"
-        need = Need(f"'{self.name}'", shapes, self.options.output)
+        need = Need(f"'{self.name}'", shapes, self.options.model_output)
         self.reading, notes = find_reading(observed, rank, (1, 2), need, self.options.outputs_are)
         if self.reading.time is None:
             read = f"the model gives one {self.reading.kind} for each clip: it is speech if at least half of it is"
