@@ -4,16 +4,18 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 WORKERS ?= 2
+MUTANTS ?= 40
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test lint zoo clean
+.PHONY: help demo test lint mutants zoo clean
 
 help:
-	@echo "make demo   install, then shrink a sample model and export it"
-	@echo "make test   install, then ruff, mypy and all tests"
-	@echo "make lint   install, then ruff and mypy"
-	@echo "make zoo    install, then measure every model of the zoo (docs/coverage.md)"
-	@echo "make clean  remove $(VENV), caches and build outputs"
+	@echo "make demo     install, then shrink a sample model and export it"
+	@echo "make test     install, then ruff, mypy and all tests"
+	@echo "make lint     install, then ruff and mypy"
+	@echo "make mutants  install, then put faults into the library and see which the tests notice (docs/testing.md)"
+	@echo "make zoo      install, then measure every model of the zoo (docs/coverage.md)"
+	@echo "make clean    remove $(VENV), caches and build outputs"
 
 demo: $(VENV)/.demo
 	$(PY) -m sample_models.demo
@@ -25,6 +27,9 @@ lint: $(VENV)/.dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+mutants: $(VENV)/.dev
+	$(PY) -m tests.mutants.run --number $(MUTANTS) --workers $(WORKERS)
 
 zoo: $(VENV)/.zoo
 	$(PY) -m tests.zoo.run
