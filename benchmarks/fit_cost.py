@@ -25,14 +25,13 @@ import torch
 from torch import Tensor, nn
 
 import shrinkspeech
-from shrinkspeech.budget.quantity import FLOPS, Objective
-from shrinkspeech.budget.widths import space
+from shrinkspeech.budget.flops import Flops
+from shrinkspeech.budget.goal import Goal
 from shrinkspeech.fitting.recipe import Recipe, load_recipe
 from shrinkspeech.fitting.settings import Settings
-from shrinkspeech.fitting.stages import GatedRun, Goal, warm_start
+from shrinkspeech.fitting.stages import GatedRun, warm_start
 from shrinkspeech.fitting.trainer import Trainer
 from shrinkspeech.graph.captured import Captured
-from shrinkspeech.groups.cost import count
 from shrinkspeech.surgery.part import Part
 
 BATCH, SAMPLES = 16, 32_000
@@ -76,9 +75,7 @@ def plain(captured: Captured, steps: int) -> Callable[[], None]:
 def problem(captured: Captured) -> tuple[Part, Goal]:
     """The whole model, and SHARE of its FLOP/s as the goal."""
     groups = shrinkspeech.label(captured)
-    cost = count(captured, groups)
-    objective = Objective(FLOPS, cost.total, cost.original)
-    goal = Goal(objective, space(groups, cost.total, cost.full), SHARE * cost.original, cost.total)
+    goal = Goal.whole(Flops, captured, groups).towards(Flops.parse(f"{SHARE}x"))
     return Part.whole(captured, groups), goal
 
 
@@ -86,7 +83,7 @@ def gated(captured: Captured, steps: int, distil: float) -> Callable[[], None]:
     """Steps at half the cost with all gates in place and nothing re-sliced; ``distil`` as in ``Settings``."""
     part, goal = problem(captured)
     run = GatedRun(trainer(captured, steps, distil), part, goal)
-    return lambda: run.step(0.5 * goal.objective.original, 8.0)
+    return lambda: run.step(0.5 * goal.original, 8.0)
 
 
 def begun(captured: Captured, steps: int) -> Callable[[], None]:
@@ -94,7 +91,7 @@ def begun(captured: Captured, steps: int) -> Callable[[], None]:
     part, goal = problem(captured)
     loop = trainer(captured, steps, Settings().distil)
     part = warm_start(loop, part, goal, 0)
-    run, now = GatedRun(loop, part, goal), goal.space.at(part.widths)
+    run, now = GatedRun(loop, part, goal), goal.at(part.widths)
     return lambda: run.step(0.99 * now, Settings().window)
 
 

@@ -15,10 +15,11 @@ import torch
 
 import shrinkspeech
 from benchmarks.quality.cases import NAMES, Case
-from shrinkspeech.budget.latency import session_of, single
-from shrinkspeech.budget.widths import space, uniform
+from shrinkspeech.budget.flops import Flops
+from shrinkspeech.budget.goal import Goal
+from shrinkspeech.budget.latency_model import session_of, single
+from shrinkspeech.budget.widths import uniform
 from shrinkspeech.export.timing import in_turns
-from shrinkspeech.groups.cost import count
 
 STEPS = (1, 4, 8, 16)
 REPEATS = 200
@@ -34,16 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     case = Case(options.model)
     captured = case.captured()
     groups = shrinkspeech.label(captured)
-    cost = count(captured, groups, case.recipe.SECONDS)
+    original = shrinkspeech.flops(captured, groups, seconds=case.recipe.SECONDS)
     models = {"original": captured}
     for step in STEPS:
-        widths = uniform(space(groups, cost.total, cost.full, step), options.target * cost.original)
+        goal = Goal.whole(Flops, captured, groups, case.recipe.SECONDS, step)
+        widths = uniform(goal, options.target * original)
         models[f"multiples of {step}"] = shrinkspeech.slice(captured, groups, widths)
     times = in_turns([session_of(model) for model in models.values()], single(captured), REPEATS)
     first = statistics.median(times[0])
     print("| widths | FLOP/s | time (ms) | of the original's |\n|---|---|---|---|")
     for (name, model), found in zip(models.items(), times, strict=True):
-        share = 100 * shrinkspeech.flops(model, seconds=case.recipe.SECONDS) / cost.original
+        share = 100 * shrinkspeech.flops(model, seconds=case.recipe.SECONDS) / original
         median = statistics.median(found)
         print(f"| {name} | {share:.1f} % | {1e3 * median:.3f} | {median / first:.2f} × |")
 

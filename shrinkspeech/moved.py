@@ -28,7 +28,7 @@ HOME = {
     "scoring": "fitting.taylor",
     "settings": "fitting.settings",
     "slicing": "surgery.slice",
-    "targets": "budget.quantity",
+    "targets": "budget.registry",
     "training": "fitting.trainer",
     "verify": "export.check",
 }

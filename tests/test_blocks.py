@@ -10,7 +10,9 @@ from laws import check_laws
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shrinkspeech.budget.widths import repair, space, uniform
+from shrinkspeech.budget.flops import Flops
+from shrinkspeech.budget.goal import Goal
+from shrinkspeech.budget.widths import repair, uniform
 from shrinkspeech.graph.capture import capture
 from shrinkspeech.graph.compare import max_difference
 from shrinkspeech.groups.cost import count
@@ -214,8 +216,8 @@ def test_block_meets_half_the_budget(name: str) -> None:
     groups = label(captured)
     cost = count(captured, groups)
     target = 0.5 * cost.original
-    choice = space(groups, cost.total, cost.full)
-    widths = repair({key: float(value) for key, value in uniform(choice, target).items()}, choice, target)
+    goal = Goal.whole(Flops, captured, groups)
+    widths = repair({key: float(value) for key, value in uniform(goal, target).items()}, goal, target)
     small = flops(slice_graph(captured, groups, widths))
     assert small == pytest.approx(cost.at(widths), rel=1e-12)
     assert 0.85 * target <= small <= target

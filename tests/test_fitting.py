@@ -14,17 +14,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import shrinkspeech
-from shrinkspeech.budget.quantity import FLOPS, Objective
-from shrinkspeech.budget.widths import space
+from shrinkspeech.budget.flops import Flops
+from shrinkspeech.budget.goal import Goal
 from shrinkspeech.errors import BudgetError, RecipeError
 from shrinkspeech.fitting.fit import Progress, Settings
 from shrinkspeech.fitting.recipe import load_recipe
-from shrinkspeech.fitting.stages import GatedRun, Goal
+from shrinkspeech.fitting.stages import GatedRun
 from shrinkspeech.fitting.taylor import magnitude
 from shrinkspeech.fitting.trainer import Trainer
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.compare import max_difference
-from shrinkspeech.groups.cost import count
 from shrinkspeech.surgery.fold import fold
 from shrinkspeech.surgery.part import Part
 from tests.detector import RECIPE, SECONDS, batch, loss, train_batches, trained
@@ -170,13 +169,11 @@ def test_kept_after_reslicing_gives_the_shapes_of_the_small_model(captured: Capt
 def gated_run(captured: Captured, steps: int, settings: Settings | None = None) -> GatedRun:
     """Steps towards a twentieth, without any re-slicing."""
     groups = shrinkspeech.label(captured)
-    cost = count(captured, groups, SECONDS)
-    objective = Objective(FLOPS, cost.total, cost.original)
-    goal = Goal(objective, space(groups, cost.total, cost.full), 0.05 * cost.original, cost.total)
+    goal = Goal.whole(Flops, captured, groups, SECONDS).towards(Flops.parse("5%"))
     trainer = Trainer(captured, load_recipe(RECIPE), settings or Settings(), steps, 2e-3, lambda progress: None)
     result = GatedRun(trainer, Part.whole(captured, groups), goal)
     for i in range(steps):
-        result.step(cost.original * 0.05 ** ((i + 1) / steps), 2.0)
+        result.step(goal.original * 0.05 ** ((i + 1) / steps), 2.0)
     return result
 
 

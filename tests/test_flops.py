@@ -107,14 +107,14 @@ def test_the_differentiable_cost_is_exact_at_integers(conformer: Captured) -> No
     cost = count(conformer, groups)
     names = [group.name for group in groups.shrinkable]
     widths = {group.name: max(1, group.size // 3) for group in groups.shrinkable}
-    value = DifferentiableCost(cost, names)(torch.tensor([float(widths[name]) for name in names]))
+    value = DifferentiableCost(cost.total, names)(torch.tensor([float(widths[name]) for name in names]))
     assert float(value) == cost.at(widths)
 
 
 def test_the_gradient_is_that_of_finite_differences(conformer: Captured) -> None:
     groups = label(conformer)
     names = [group.name for group in groups.shrinkable]
-    function = DifferentiableCost(count(conformer, groups), names)
+    function = DifferentiableCost(count(conformer, groups).total, names)
     widths = torch.tensor(
         [0.37 * group.size + 0.5 for group in groups.shrinkable], dtype=torch.float64, requires_grad=True
     )

@@ -86,3 +86,28 @@ def test_tests_do_not_import_from_each_other() -> None:
         for path in (ROOT / "tests").rglob("*.py")
     }
     assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+def arrows_of(path: Path) -> set[str]:
+    """The files that a file imports: ``rules.registry``, and ``rules.__init__`` for what the folder itself holds."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("shrinkspeech."):
+            home = (node.module or "").removeprefix("shrinkspeech.")
+            inside = LIBRARY / home.replace(".", "/")
+            found |= {f"{home}.{name.name}" if (inside / f"{name.name}.py").is_file() else home for name in node.names}
+    return {f"{name}.__init__" if (LIBRARY / name / "__init__.py").is_file() else name for name in found}
+
+
+def test_files_of_a_folder_import_each_other_without_a_circle() -> None:
+    arrows = {
+        ".".join(path.relative_to(LIBRARY).with_suffix("").parts): arrows_of(path)
+        for path in FILES
+        if path.parent != LIBRARY
+    }
+    done: set[str] = set()
+    while ready := {
+        name for name, targets in arrows.items() if name not in done and not (targets & arrows.keys()) - done
+    }:
+        done |= ready
+    assert sorted(arrows.keys() - done) == []

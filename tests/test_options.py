@@ -16,7 +16,7 @@ from typer.models import ParameterInfo
 from typer.testing import CliRunner
 
 import shrinkspeech
-from shrinkspeech.budget import quantity
+from shrinkspeech.budget import quantities
 from shrinkspeech.data.options import DataOptions
 from shrinkspeech.export.check import check
 from shrinkspeech.fitting.settings import Settings
@@ -102,7 +102,9 @@ def test_amounts_are_told_by_their_quantity() -> None:
 
 
 def test_every_quantity_of_the_library_is_an_option() -> None:
-    assert list(amounts.QUANTITIES) == list(quantity.QUANTITIES)
+    group = called(amounts.Targets)
+    assert [each.name for each in fields(group)] == [f"target_{name}" for name in quantities()]
+    assert set(amounts.MEASURED_IN_FILES) <= set(quantities())
 
 
 def info(parameter: Parameter) -> ParameterInfo:

@@ -15,9 +15,10 @@ from shrinkspeech_cli.main import main
 from torch import Tensor, nn
 
 import shrinkspeech
-from shrinkspeech.budget.quantity import FLOPS, only_target
+from shrinkspeech.budget.flops import Flops
+from shrinkspeech.budget.goal import Goal
 from shrinkspeech.errors import BudgetError
-from shrinkspeech.fitting.fit import Problem, shrink
+from shrinkspeech.fitting.fit import shrink
 from shrinkspeech.fitting.recipe import load_recipe
 from shrinkspeech.fitting.settings import Progress, Settings
 from shrinkspeech.fitting.trainer import Trainer
@@ -92,7 +93,7 @@ def test_what_cannot_be_done_is_refused_before_anything_runs(captured: Captured)
         run(captured, ["50%", "0.01%"], on_progress=lambda now: pytest.fail("a step was made"))
     with pytest.raises(BudgetError, match="at least one budget"):
         run(captured, [])
-    with pytest.raises(BudgetError, match="choose one of flops, params"):
+    with pytest.raises(BudgetError, match="cannot be of 'watts': choose one of flops, "):
         run(captured, ["50%"], quantity="watts")
 
 
@@ -117,13 +118,12 @@ def test_it_goes_on_after_a_branch_has_vanished() -> None:
     captured = shrinkspeech.capture(Residual().eval(), (torch.randn(2, 12, 50),))
     groups = shrinkspeech.label(captured)
     groups = allow_empty(groups, removable(captured, groups, slice_graph))
-    problem = Problem.of(captured, groups, 1.0, FLOPS, 1)
     whole = Part.whole(captured, groups)
     gone = next(name for name, units in whole.kept.items() if len(units) == 24)
     part = whole.slice({**whole.kept, gone: []})
     recipe = SimpleNamespace(train_batches=RECIPE.train_batches, loss=lambda outputs, item: outputs.square().mean())
     trainer = Trainer(captured, load_recipe(recipe), Settings(), 10, 1e-3, lambda progress: None)
-    goal = problem.goal(only_target(flops="20%"))
+    goal = Goal.whole(Flops, captured, groups).towards(Flops.parse("20%"))
     small, reached = shrink(trainer, part, goal, seed=0)
     assert small.widths[gone] == 0
     assert len(small.kept["inside"]) < 16

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.case_studies import figures, paper
 from benchmarks.case_studies.antispoofing import QUESTION, STAGES
 from benchmarks.case_studies.rows import Row
-from shrinkspeech.budget.widths import human
+from shrinkspeech.budget.amounts import human
 
 SPLITS = ("test", "val")
 COLOURS = ("tab:green", "tab:red", "tab:purple", "tab:brown")  # of the stages

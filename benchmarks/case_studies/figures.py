@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.case_studies.paper import LEGEND, Curve
 from benchmarks.case_studies.rows import Row
-from shrinkspeech.budget.widths import human
+from shrinkspeech.budget.amounts import human
 from shrinkspeech.files import replacing
 
 DPI = 90

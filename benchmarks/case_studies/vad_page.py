@@ -11,7 +11,7 @@ from benchmarks.case_studies import figures, paper
 from benchmarks.case_studies.rows import Row
 from benchmarks.case_studies.vad import MODELS, RANGES
 from benchmarks.quality.cases import Case
-from shrinkspeech.budget.widths import human
+from shrinkspeech.budget.amounts import human
 
 TITLES = {"crnn_vad": "recurrent: crnn_vad", "transformer_vad": "attention: transformer_vad"}
 PUBLISHED = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.quality import rows, speed
 from benchmarks.quality.cases import NAMES, SAMPLES, Case
 from benchmarks.quality.cells import LONG, Cell, Cells, cells
-from shrinkspeech.budget.widths import human
+from shrinkspeech.budget.amounts import human
 from shrinkspeech.files import replacing
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import shrinkspeech
 from benchmarks.quality import rows
 from benchmarks.quality.cases import Case
 from benchmarks.quality.cells import Cells, cells
-from shrinkspeech.budget.latency import session_of, single
+from shrinkspeech.budget.latency_model import session_of, single
 from shrinkspeech.export.onnx_graph import onnx_model
 from shrinkspeech.export.timing import in_turns
 from shrinkspeech.files import replacing

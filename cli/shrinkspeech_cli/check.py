@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
+from shrinkspeech.budget import quantities
 from shrinkspeech.defaults import TOLERANCE
 from shrinkspeech_cli.amounts import Limits
 from shrinkspeech_cli.model import Loading
@@ -68,7 +68,8 @@ def check(
     """Measure an ONNX file; exit code 0 if every limit is met, 1 if one is not, 2 if it cannot be measured."""
     from shrinkspeech.export.check import check as run_check
 
-    allowed = {name: limit(name, text) for name, text in limits.given().items()}
+    known = quantities()
+    allowed = {name: known[name].limit(text, f"--max-{name}") for name, text in limits.given().items()}
     report = run_check(
         file,
         max_flops=allowed.get("flops"),
@@ -84,51 +85,6 @@ def check(
     _show(report)
     if not report.met:
         raise typer.Exit(1)
-
-
-def limit(quantity: str, text: str) -> float:
-    """What was written for ``--max-…``, in the quantity's unit.
-
-    Raises:
-        BudgetError, InputError: it is a share, or no amount.
-    """
-    if quantity == "latency":
-        return duration(text)
-    return amount(f"--max-{quantity}", re.sub(r"B$", "", text.strip()) if quantity == "size" else text)
-
-
-def amount(option: str, text: str) -> float:
-    """``600k`` as a number.
-
-    Raises:
-        BudgetError: it is a share, or no number.
-    """
-    from shrinkspeech.budget.widths import parse_budget
-    from shrinkspeech.errors import BudgetError
-
-    try:
-        budget = parse_budget(text)
-    except BudgetError as error:
-        raise BudgetError(f"cannot read {option} '{text}': write an amount, such as 600k or 1.2M") from error
-    if budget.relative:
-        raise BudgetError(
-            f"{option} {text} is a share, of what is not known here: write an amount, such as 600k or 1.2M"
-        )
-    return budget.value
-
-
-def duration(text: str) -> float:
-    """``5ms`` or ``0.005`` in s.
-
-    Raises:
-        InputError: it is neither.
-    """
-    from shrinkspeech.errors import InputError
-
-    found = re.fullmatch(r"(\d*\.?\d+)\s*(ms|s|)", text.strip())
-    if not found or float(found[1]) <= 0:
-        raise InputError(f"cannot read --max-latency '{text}': write 5ms or 0.005s")
-    return float(found[1]) * (1e-3 if found[2] == "ms" else 1.0)
 
 
 def _shapes(example: list[str] | None) -> list[tuple[int, ...]] | None:

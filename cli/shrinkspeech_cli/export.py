@@ -28,7 +28,7 @@ def export(
     ] = False,
 ) -> None:
     """Write a model as ONNX, and compare it with torch at several sizes before it is kept."""
-    from shrinkspeech.budget.widths import human
+    from shrinkspeech.budget.amounts import human
     from shrinkspeech.errors import InputError
     from shrinkspeech.export.exporter import export_onnx
     from shrinkspeech.loading.load import load, seconds_of

@@ -17,12 +17,12 @@ def fit(run: Run, targets: Targets, data: Data, training: Training, state: Check
     data = data.resolved()
     training.check()
     run.check()
-    from shrinkspeech.budget.quantity import only_target
+    from shrinkspeech.budget.registry import only_target
     from shrinkspeech.fitting.fit import fit as run_fit
     from shrinkspeech_cli.progress import progress
     from shrinkspeech_cli.summary import summary
 
-    target = only_target(**targets.given())
+    target = only_target(targets.given())
     wanted: dict[str, Any] = {f"target_{name}": text for name, text in targets.given().items()}
     loaded, recipe = data.load(source, training.seed)
     with progress(training.steps) as on_progress:

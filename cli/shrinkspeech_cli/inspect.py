@@ -65,7 +65,7 @@ def _show(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    from shrinkspeech.budget.widths import human
+    from shrinkspeech.budget.amounts import human
     from shrinkspeech_cli.tables import table
 
     console = Console(highlight=False)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from shrinkspeech.budget.widths import human
+from shrinkspeech.budget.amounts import human
 
 if TYPE_CHECKING:
     from shrinkspeech.fitting.fit import Progress

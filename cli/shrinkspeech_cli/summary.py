@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from shrinkspeech.budget.quantity import QUANTITIES
-from shrinkspeech.budget.widths import human
+from shrinkspeech.budget import Quantity, quantities
+from shrinkspeech.budget.amounts import human
 from shrinkspeech_cli.tables import table
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ def summary(fitted: Fitted, sizes: Mapping[str, int], run: Path) -> None:
     totals = table("", "original", "small", "small / original")
     _row(totals, "FLOP/s", report.original_flops, report.flops)
     _row(totals, "parameters", report.original_params, report.params)
-    quantity, budget = QUANTITIES[report.budget.quantity], report.budget
-    if quantity.name in ("size", "latency"):
+    quantity, budget = quantities()[report.budget.quantity], report.budget
+    if has_own_row(quantity):
         share = f"{100 * budget.reached / budget.original:.2f}%"
         totals.add_row(quantity.name, quantity.text(budget.original), quantity.text(budget.reached), share)
     for name, before in report.metrics_before.items():
@@ -48,8 +48,8 @@ def sweep_summary(results: Mapping[str, Fitted], folder: Path) -> None:
     """What each budget reached, and where the files are."""
     reports = {text: fitted.report for text, fitted in results.items()}
     first = next(iter(reports.values()))
-    quantity = QUANTITIES[first.budget.quantity]
-    extra = [quantity.name] if quantity.name in ("size", "latency") else []
+    quantity = quantities()[first.budget.quantity]
+    extra = [quantity.name] if has_own_row(quantity) else []
     budgets = table(
         "budget", "FLOP/s", "% of original", "parameters", *extra, *map(escape, first.metrics_before), "time"
     )
@@ -68,6 +68,11 @@ def sweep_summary(results: Mapping[str, Fitted], folder: Path) -> None:
     console.print(budgets)
     console.print(f"\ntotal time {sum(report.duration for report in reports.values()):.0f} s")
     console.print(f"wrote {folder}: a RUN for each budget, sweep.csv, sweep.png", soft_wrap=True, markup=False)
+
+
+def has_own_row(quantity: type[Quantity]) -> bool:
+    """FLOP/s and parameters are shown of every fit; another quantity where the budget is of it."""
+    return quantity.name not in ("flops", "params")
 
 
 def _row(rows: Table, name: str, before: float, after: float) -> None:

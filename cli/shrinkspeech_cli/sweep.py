@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shrinkspeech_cli.amounts import QUANTITIES
+from shrinkspeech.budget import quantities
 from shrinkspeech_cli.data import Data
 from shrinkspeech_cli.model import Source
 from shrinkspeech_cli.options import either, option, options
@@ -15,7 +15,7 @@ from shrinkspeech_cli.training import Runs, TrainingOfEach, write_run
 if TYPE_CHECKING:
     from shrinkspeech.fitting.report import Fitted
 
-_KNOWN = list(QUANTITIES)
+_KNOWN = list(quantities())
 
 
 @options
@@ -45,7 +45,7 @@ def sweep(
     from shrinkspeech_cli.summary import sweep_summary
 
     chosen = [*budgets, *(more or ())]  # click gives an option one value; what follows it are arguments
-    targets = {target.budget.text: target for target in read_budgets(quantity, chosen)}
+    targets = {target.text: target for target in read_budgets(quantity, chosen)}
     loaded, recipe = data.load(source, training.seed)
     results: dict[str, Fitted] = {}
 

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from shrinkspeech.budget.goal import Goal
 from shrinkspeech.errors import InputError
 from shrinkspeech.files import replacing
-from shrinkspeech.fitting.stages import GatedRun, Goal
+from shrinkspeech.fitting.stages import GatedRun
 from shrinkspeech.fitting.trainer import Trainer, to_device
 from shrinkspeech.fitting.tune import TunedRun
 from shrinkspeech.surgery.part import Part

@@ -12,8 +12,9 @@ import math
 import torch
 from torch import Tensor
 
-from shrinkspeech.budget.widths import Space, shifted
-from shrinkspeech.groups.cost import Cost, DifferentiableCost
+from shrinkspeech.budget.goal import Goal
+from shrinkspeech.budget.widths import rescale
+from shrinkspeech.groups.cost import DifferentiableCost
 from shrinkspeech.surgery.gates import Widths
 
 
@@ -21,14 +22,14 @@ class WidthController:
     """Holds the momentum of the width gradient.
 
     Args:
-        space: limits of ``widths``, and what they cost.
+        goal: limits of ``widths``, and what they cost.
         rate: root mean square change of log width in one step.
         memory: share of the old gradient that is kept in each step.
     """
 
-    def __init__(self, widths: Widths, space: Space, rate: float, memory: float = 0.9) -> None:
-        self.widths, self.space, self.rate, self.memory = widths, space, rate, memory
-        self.cost = DifferentiableCost(Cost({"": space.cost}, {}, space.full), widths.names)
+    def __init__(self, widths: Widths, goal: Goal, rate: float, memory: float = 0.9) -> None:
+        self.widths, self.goal, self.rate, self.memory = widths, goal, rate, memory
+        self.cost = DifferentiableCost(goal.cost, widths.names)
         self.momentum = torch.zeros(len(widths.names), dtype=torch.float64)
         self.scale = 0.0
         self.price = 0.0
@@ -38,17 +39,17 @@ class WidthController:
         self.momentum, self.scale, self.price = other.momentum, other.scale, other.price
 
     def step(self, budget: float) -> float:
-        """Move the widths by their present gradient and set the cost to ``budget``; returns the cost in FLOP/s."""
+        """Move the widths by their present gradient and set the cost to ``budget``; returns the cost."""
         real = self.widths.real.detach().cpu()
         gradient = self.widths.fractions.grad
         if gradient is not None:
             relative = gradient.detach().cpu() * self.widths.fractions.detach().cpu()
             self.momentum = self.memory * self.momentum + (1 - self.memory) * relative
         logs = real.clamp_min(1e-9).log() - self._direction(real)
-        found = shifted(dict(zip(self.widths.names, logs.tolist(), strict=True)), self.space, budget)
+        found = rescale(dict(zip(self.widths.names, logs.tolist(), strict=True)), self.goal, budget)
         self.widths.set(found)
         self.widths.fractions.grad = None
-        return self.space.at(found)
+        return self.goal.at(found)
 
     def _direction(self, real: Tensor) -> Tensor:
         """The step in log width: the loss gradient without its part along the cost gradient."""

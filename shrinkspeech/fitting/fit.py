@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from shrinkspeech.budget.quantity import FLOPS, Objective, Quantity, Target, objective_for, only_target
-from shrinkspeech.budget.widths import reach, space
+from shrinkspeech.budget.flops import Flops
+from shrinkspeech.budget.goal import Goal
+from shrinkspeech.budget.registry import only_target
 from shrinkspeech.defaults import CHECKPOINT_EVERY, LEARNING_RATE, ROUND_TO, STEPS
 from shrinkspeech.fitting.checkpoint import Watch, restore_trainer, restored_part, restored_run
 from shrinkspeech.fitting.recipe import load_recipe
 from shrinkspeech.fitting.report import FitReport, Fitted, Reached
 from shrinkspeech.fitting.settings import Progress, Settings
-from shrinkspeech.fitting.stages import GatedRun, Goal, gated, note, repaired, warm_start
+from shrinkspeech.fitting.stages import GatedRun, gated, note, repaired, warm_start
 from shrinkspeech.fitting.trainer import Trainer, seed_everything
 from shrinkspeech.fitting.tune import TunedRun, tune
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
-from shrinkspeech.groups.cost import count
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.groups.label import label
 from shrinkspeech.surgery.part import Part
@@ -33,9 +33,6 @@ def fit(
     recipe: Any,
     target_flops: str | float | None = None,
     *,
-    target_params: str | float | None = None,
-    target_size: str | float | None = None,
-    target_latency: str | float | None = None,
     steps: int = STEPS,
     seed: int = 0,
     seconds: float = 1.0,
@@ -48,16 +45,17 @@ def fit(
     checkpoint: str | Path | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
     resume: bool = False,
+    **targets: str | float | None,
 ) -> Fitted:
     """Shrink a captured model to a budget while fine-tuning it. Exactly one target is given.
 
     Args:
         recipe: path of a recipe file, a module or object with ``train_batches`` and ``loss``, or a ``Recipe``.
         target_flops: ``"25%"``, ``"0.25x"``, ``"600k"`` or FLOP/s.
-        target_params: ``"25%"``, ``"50k"`` or a number of parameters.
-        target_size: ``"25%"``, ``"300kB"`` or bytes of the weights, as float32, in the ONNX file.
-        target_latency: ``"50%"``, ``"2ms"`` or seconds, for a batch of one of the example's length in onnxruntime on
-            one thread of this machine.
+        targets: a budget of another registered quantity, as ``target_NAME``: ``target_params`` (``"25%"``, ``"50k"`` or a
+            number), ``target_size`` (``"300kB"`` or bytes of the weights, as float32, in the ONNX file),
+            ``target_latency`` (``"2ms"`` or seconds, for a batch of one of the example's length in onnxruntime on one
+            thread of this machine), or one of your own (``docs/quantities.md``).
         steps: optimiser steps in all.
         seconds: audio that one item of the example batch holds, in s.
         groups: the labelled graph, for instance restricted by ``Groups.restrict``.
@@ -72,27 +70,29 @@ def fit(
         RecipeError: the recipe lacks something, or the loss is not finite.
         InputError: there is nothing to resume from, or the checkpoint is of another fit.
         ExportError: a size or latency is wanted of a model that cannot be written as ONNX.
+        TypeError: there is no such argument.
     """
     refuse_outdated(captured.graph_module)
-    target = only_target(flops=target_flops, params=target_params, size=target_size, latency=target_latency)
+    target = only_target({"flops": target_flops, **named_targets(targets)})
     chosen, listener = load_recipe(recipe), on_progress or (lambda progress: None)
     settings = settings or Settings()
-    problem = Problem.of(captured, label(captured) if groups is None else groups, seconds, target.quantity, round_to)
-    goal = problem.goal(target)
+    groups = label(captured) if groups is None else groups
+    goal = Goal.whole(target.quantity, captured, groups, seconds, round_to).towards(target)
     identity = {"options": [str(target), steps, seed, seconds, learning_rate, round_to], "settings": asdict(settings)}
-    watch = Watch.of(checkpoint, checkpoint_every, {**identity, **problem.identity()}, resume)
+    watch = Watch.of(checkpoint, checkpoint_every, {**identity, **identity_of(captured, groups)}, resume)
     started = time.perf_counter()
     seed_everything(seed)
     trainer = Trainer(captured, chosen, settings, steps, learning_rate, listener)
     before = trainer.evaluate(captured.copy()) if evaluate else {}
-    part, reached = shrink(trainer, Part.whole(captured, problem.groups), goal, seed, watch)
+    part, reached = shrink(trainer, Part.whole(captured, groups), goal, seed, watch)
     after = trainer.evaluate(part.captured.graph_module) if evaluate else {}
-    return problem.fitted(trainer, part, goal, reached, before, after, seed, time.perf_counter() - started)
+    duration = time.perf_counter() - started
+    return fitted(captured, part, goal, reached, trainer, before, after, seconds, seed, duration)
 
 
 def shrink(trainer: Trainer, whole: Part, goal: Goal, seed: int, watch: Watch | None = None) -> tuple[Part, float]:
-    """All stages, or those that are left of an earlier run: the tuned part, and what the objective says of it."""
-    trainer.quantity, trainer.target = goal.objective.quantity, goal.target
+    """All stages, or those that are left of an earlier run: the tuned part, and how much of the quantity it has."""
+    trainer.quantity, trainer.target = goal.quantity, goal.target
     watch = watch or Watch()
     state = watch.state
     if state is not None and state["stage"] == "tune":
@@ -100,7 +100,7 @@ def shrink(trainer: Trainer, whole: Part, goal: Goal, seed: int, watch: Watch | 
     else:
         if state is None:
             part = warm_start(trainer, whole, goal, seed)
-            run, start = GatedRun(trainer, part, goal), goal.space.at(part.widths)
+            run, start = GatedRun(trainer, part, goal), goal.at(part.widths)
         else:
             run, start = restored_run(state, trainer, restored_part(state, whole), goal), state["start"]
             restore_trainer(state, trainer)
@@ -113,70 +113,57 @@ def shrink(trainer: Trainer, whole: Part, goal: Goal, seed: int, watch: Watch | 
     return tune(TunedRun(trainer, part, average), watch.tune), watch.reached
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A model, what may shrink in it, and what is to be limited."""
+def named_targets(given: Mapping[str, str | float | None]) -> dict[str, str | float | None]:
+    """Arguments ``target_NAME`` by the name of their quantity.
 
-    captured: Captured
-    groups: Groups
-    seconds: float
-    round_to: int
-    objective: Objective
+    Raises:
+        TypeError: an argument is no target.
+    """
+    for argument in given:
+        if not argument.startswith("target_"):
+            raise TypeError(f"fit() has no argument '{argument}'")
+    return {argument.removeprefix("target_"): text for argument, text in given.items()}
 
-    @classmethod
-    def of(cls, captured: Captured, groups: Groups, seconds: float, quantity: Quantity, round_to: int) -> Problem:
-        """Finds out what the whole model costs; for a latency this takes some measuring."""
-        return cls(captured, groups, seconds, round_to, objective_for(quantity, captured, groups, seconds))
 
-    def identity(self) -> dict[str, Any]:
-        """What tells one model and its groups from another."""
-        return {
-            "tensors": {name: list(tensor.shape) for name, tensor in self.captured.parameters().items()},
-            "groups": {group.name: group.min_width for group in self.groups.shrinkable},
-        }
+def identity_of(captured: Captured, groups: Groups) -> dict[str, Any]:
+    """What tells one model and its groups from another."""
+    return {
+        "tensors": {name: list(tensor.shape) for name, tensor in captured.parameters().items()},
+        "groups": {group.name: group.min_width for group in groups.shrinkable},
+    }
 
-    def goal(self, target: Target) -> Goal:
-        """A budget as what the stages work towards.
 
-        Raises:
-            BudgetError: it is above the original, or out of reach.
-        """
-        cost = count(self.captured, self.groups, self.seconds)
-        choice = space(self.groups, self.objective.cost, cost.full, self.round_to)
-        amount = self.objective.resolve(target)
-        reach(choice, amount, self.objective.quantity.text)
-        return Goal(self.objective, choice, amount, cost.total)
-
-    def fitted(
-        self,
-        trainer: Trainer,
-        part: Part,
-        goal: Goal,
-        reached: float,
-        before: Mapping[str, float],
-        after: Mapping[str, float],
-        seed: int,
-        duration: float,
-    ) -> Fitted:
-        """The result with its report."""
-        quantity = self.objective.quantity
-        report = FitReport(
-            original_flops=goal.flops.at(goal.space.full),
-            target_flops=goal.target if quantity is FLOPS else None,
-            flops=goal.flops.at(part.widths),
-            budget=Reached(quantity.name, quantity.unit, self.objective.original, goal.target, reached),
-            original_params=parameter_count(self.captured),
-            params=parameter_count(part.captured),
-            metrics_before=before,
-            metrics_after=after,
-            seconds=self.seconds,
-            steps=trainer.steps,
-            seed=seed,
-            duration=duration,
-            loss=sum(trainer.recent) / len(trainer.recent) if trainer.recent else None,
-        )
-        kept = {name: list(units) for name, units in part.kept.items()}
-        return Fitted(part.captured, part.widths, kept, report)
+def fitted(
+    original: Captured,
+    part: Part,
+    goal: Goal,
+    reached: float,
+    trainer: Trainer,
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    seconds: float,
+    seed: int,
+    duration: float,
+) -> Fitted:
+    """The result with its report."""
+    kind = goal.quantity
+    report = FitReport(
+        original_flops=goal.flops.at(goal.full),
+        target_flops=goal.target if kind is Flops else None,
+        flops=goal.flops.at(part.widths),
+        budget=Reached(kind.name, kind.unit, goal.original, goal.target, reached),
+        original_params=parameter_count(original),
+        params=parameter_count(part.captured),
+        metrics_before=before,
+        metrics_after=after,
+        seconds=seconds,
+        steps=trainer.steps,
+        seed=seed,
+        duration=duration,
+        loss=sum(trainer.recent) / len(trainer.recent) if trainer.recent else None,
+    )
+    kept = {name: list(units) for name, units in part.kept.items()}
+    return Fitted(part.captured, part.widths, kept, report)
 
 
 def parameter_count(captured: Captured) -> int:

@@ -15,7 +15,7 @@ from shrinkspeech.graph.captured import Captured
 
 @dataclass(frozen=True)
 class Reached:
-    """What the budget was of (``flops``, ``params``, ``size`` or ``latency``), in ``unit``.
+    """What the budget was of (the name of a quantity), in ``unit``.
 
     A latency was measured on the machine that ran the fit, all else was counted.
     """

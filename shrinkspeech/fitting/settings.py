@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from shrinkspeech.budget.quantity import Quantity
+    from shrinkspeech.budget.registry import Quantity
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Progress:
     target: float
     metrics: Mapping[str, float]
     cost: float
-    quantity: Quantity
+    quantity: type[Quantity]
 
 
 Listener = Callable[[Progress], None]

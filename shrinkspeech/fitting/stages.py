@@ -4,44 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from shrinkspeech.budget.quantity import Objective, settled
-from shrinkspeech.budget.widths import Space, repair, uniform
+from shrinkspeech.budget.goal import Goal
+from shrinkspeech.budget.widths import repair, uniform
 from shrinkspeech.fitting.controller import WidthController, between
 from shrinkspeech.fitting.selection import selection
 from shrinkspeech.fitting.taylor import magnitude, taylor
 from shrinkspeech.fitting.trainer import Trainer, optimiser_state
-from shrinkspeech.groups.cost import Polynomial
 from shrinkspeech.surgery.fold import fold
 from shrinkspeech.surgery.insert import GatedModule
 from shrinkspeech.surgery.part import Part
 
 ROUNDS = 5
-"""Repairs at most, where the objective is measured."""
+"""Repairs at most, where the quantity is measured."""
 
 NEAR = 0.95
-"""A measured objective above this share of its target is near enough."""
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What a fit works towards: widths whose ``space.cost`` is at most ``target``; ``flops`` is for the reports."""
-
-    objective: Objective
-    space: Space
-    target: float
-    flops: Polynomial
-
-    def within(self, part: Part) -> Space:
-        """The widths that are still to be had."""
-        present = part.widths
-        return replace(self.space, full={name: min(size, present[name]) for name, size in self.space.full.items()})
+"""A measure above this share of the target is near enough."""
 
 
 # -- warm start ---------------------------------------------------------------------------------------------------
@@ -52,10 +36,10 @@ def warm_start(trainer: Trainer, part: Part, goal: Goal, seed: int) -> Part:
     trainer.stage = "score"
     batches = [trainer.next_batch() for _ in range(trainer.settings.calibration)]
     part = ranked(trainer, part, batches, seed)
-    share, space = trainer.settings.warm_start, goal.within(part)
-    if share is None or share * goal.target >= space.at(space.full):
+    share, left = trainer.settings.warm_start, goal.within(part.widths)
+    if share is None or share * goal.target >= left.at(left.full):
         return part
-    units = part.ranks.best(uniform(space, share * goal.target))
+    units = part.ranks.best(uniform(left, share * goal.target))
     captured = part.captured
     if trainer.settings.fold and any(len(units[name]) < size for name, size in part.widths.items()):
         captured = fold(captured, part.groups, units, (trainer.inputs(batch, "cpu") for batch in batches))
@@ -96,14 +80,8 @@ class GatedRun:
             p for name, p in self.model.named_parameters() if p.requires_grad and name != "widths.fractions"
         ]
         self.prepared, self.optimiser = trainer.prepare(self.model, self.weights, part.optimiser)
-        self.controller = WidthController(self.model.widths, self.space(), trainer.settings.width_rate)
-
-    def space(self) -> Space:
-        """The widths that may still change, at the others' present size."""
-        space = self.goal.within(self.part)
-        others = {name: size for name, size in space.full.items() if name not in self.names}
-        pick = {name: space.full[name] for name in self.names}
-        return replace(space, cost=settled(space.cost, others), full=pick)
+        left = goal.within(part.widths).among(self.names)
+        self.controller = WidthController(self.model.widths, left, trainer.settings.width_rate)
 
     @property
     def real(self) -> dict[str, float]:
@@ -121,7 +99,7 @@ class GatedRun:
 
     def enough(self, window: float) -> dict[str, int]:
         """Units that a group may still come to use: those that are open, the boundary, and a margin to grow again."""
-        real, step = self.real, self.goal.space.step
+        real, step = self.real, self.goal.step
 
         def units(name: str, size: int) -> int:
             wanted = real[name] + max(2 * window, 0.1 * size)
@@ -167,7 +145,7 @@ def gated(trainer: Trainer, run: GatedRun, start: float, after: Callable[[GatedR
 
 def note(trainer: Trainer, goal: Goal, widths: Mapping[str, float]) -> None:
     """Tell the trainer, for its progress, what the present widths cost."""
-    trainer.cost, trainer.flops = goal.space.at(widths), goal.flops.at(widths)
+    trainer.cost, trainer.flops = goal.at(widths), goal.flops.at(widths)
 
 
 # -- whole units --------------------------------------------------------------------------------------------------
@@ -176,17 +154,17 @@ def note(trainer: Trainer, goal: Goal, widths: Mapping[str, float]) -> None:
 def repaired(run: GatedRun) -> tuple[Part, float]:
     """Whole units within the budget, sliced; and what they cost.
 
-    Where the objective can be measured it is, and the repair is aimed anew until the measure is within the target.
+    Where the quantity can be measured it is, and the repair is aimed anew until the measure is within the target.
     """
     part, goal = run.present(), run.goal
-    space = goal.within(part)
+    left = goal.within(part.widths)
     aim, best = goal.target, None
     for _ in range(ROUNDS):
-        aim = max(aim, space.smallest)
-        small = part.slice(part.ranks.best(repair(run.real, space, aim)))
-        if goal.objective.measure is None:
-            return small, space.at(small.widths)
-        found = goal.objective.measure(small.captured)
+        aim = max(aim, left.smallest)
+        small = part.slice(part.ranks.best(repair(run.real, left, aim)))
+        found = goal.measure(small.captured)
+        if found is None:
+            return small, left.at(small.widths)
         if best is None or _rank(found, goal.target) < _rank(best[1], goal.target):
             best = small, found
         if NEAR * goal.target <= found <= goal.target:

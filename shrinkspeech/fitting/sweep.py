@@ -14,16 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from shrinkspeech.budget.quantity import QUANTITIES, Target
-from shrinkspeech.budget.widths import human
+from shrinkspeech.budget.amounts import human
+from shrinkspeech.budget.goal import Goal
+from shrinkspeech.budget.registry import Target, quantity_named
 from shrinkspeech.defaults import LEARNING_RATE, ROUND_TO, STEPS
 from shrinkspeech.errors import BudgetError
 from shrinkspeech.files import replacing
-from shrinkspeech.fitting.fit import Problem, shrink
+from shrinkspeech.fitting.fit import fitted, shrink
 from shrinkspeech.fitting.recipe import load_recipe
 from shrinkspeech.fitting.report import Fitted
 from shrinkspeech.fitting.settings import Listener, Progress, Settings
-from shrinkspeech.fitting.stages import Goal
 from shrinkspeech.fitting.trainer import Trainer, seed_everything
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
@@ -54,7 +54,7 @@ def sweep(
     Args:
         recipe: as for ``fit``.
         budgets: each as for ``fit``, in any order.
-        quantity: what they are of: ``flops``, ``params``, ``size`` or ``latency``.
+        quantity: what they are of: the name of a registered quantity, such as ``params``.
         steps: optimiser steps for each budget.
         on_fitted: gets each budget as it was written and its model, as soon as it is there.
 
@@ -69,8 +69,7 @@ def sweep(
     targets = read_budgets(quantity, budgets)
     chosen = load_recipe(recipe)
     groups = label(captured) if groups is None else groups
-    problem = Problem.of(captured, groups, seconds, QUANTITIES[quantity], round_to)
-    goals = ordered(problem, targets)
+    goals = ordered(Goal.whole(quantity_named(quantity), captured, groups, seconds, round_to), targets)
     seed_everything(seed)
     shown = _Offset(on_progress or (lambda progress: None), steps * len(goals))
     trainer = Trainer(captured, chosen, settings or Settings(), steps, learning_rate, shown)
@@ -82,10 +81,10 @@ def sweep(
         part, reached = shrink(trainer, part, goal, seed)
         shown.done += steps
         after = trainer.evaluate(part.captured.graph_module) if evaluate else {}
-        fitted = problem.fitted(trainer, part, goal, reached, before, after, seed, time.perf_counter() - started)
-        results.append(fitted)
+        duration = time.perf_counter() - started
+        results.append(fitted(captured, part, goal, reached, trainer, before, after, seconds, seed, duration))
         if on_fitted is not None:
-            on_fitted(text, fitted)
+            on_fitted(text, results[-1])
     return results
 
 
@@ -95,16 +94,15 @@ def read_budgets(quantity: str, budgets: Sequence[str | float]) -> list[Target]:
     Raises:
         BudgetError: there is none, one cannot be read, or it is not known what they are of.
     """
-    if quantity not in QUANTITIES:
-        raise BudgetError(f"a budget cannot be of '{quantity}': choose one of {', '.join(QUANTITIES)}")
+    kind = quantity_named(quantity)
     if not budgets:
         raise BudgetError("give at least one budget, such as 50% 25% 12.5%")
-    return [Target(QUANTITIES[quantity], QUANTITIES[quantity].parse(text)) for text in budgets]
+    return [kind.parse(text) for text in budgets]
 
 
-def ordered(problem: Problem, targets: Sequence[Target]) -> list[tuple[str, Goal]]:
+def ordered(whole: Goal, targets: Sequence[Target]) -> list[tuple[str, Goal]]:
     """Budgets as they were written and what they mean, from large to small, each once."""
-    goals = {target.budget.text: problem.goal(target) for target in targets}
+    goals = {target.text: whole.towards(target) for target in targets}
     unique = {goal.target: (text, goal) for text, goal in goals.items()}
     return [unique[amount] for amount in sorted(unique, reverse=True)]
 

@@ -13,7 +13,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from shrinkspeech.budget.quantity import FLOPS, Quantity
+from shrinkspeech.budget.flops import Flops
+from shrinkspeech.budget.registry import Quantity
 from shrinkspeech.errors import RecipeError
 from shrinkspeech.fitting.recipe import Recipe
 from shrinkspeech.fitting.settings import Listener, Progress, Settings
@@ -48,11 +49,11 @@ class Trainer:
         self.batches = self._endless()
         self.used = 0
         self.restart(steps)
-        self.stage, self.quantity = "", FLOPS
+        self.stage, self.quantity = "", Flops
         self.flops, self.cost, self.target = 0.0, 0.0, 0.0
         self.metrics: dict[str, float] = {}
 
-    quantity: Quantity
+    quantity: type[Quantity]
 
     def restart(self, steps: int) -> None:
         """Begin a new learning-rate cycle."""

@@ -50,6 +50,15 @@ class Polynomial:
         """The value at integer or real widths."""
         return sum(value * math.prod(widths[name] for name in key) for key, value in self.terms.items())
 
+    def fix(self, known: Mapping[str, float]) -> Polynomial:
+        """The polynomial with numbers in the place of some widths."""
+        result: dict[Monomial, float] = {}
+        for key, value in self.terms.items():
+            rest = tuple(name for name in key if name not in known)
+            factor = math.prod(known[name] for name in key if name in known)
+            result[rest] = result.get(rest, 0.0) + value * factor
+        return Polynomial(result)
+
     def involves(self, name: str) -> bool:
         return any(name in key for key in self.terms)
 
@@ -143,18 +152,18 @@ def count(captured: Captured, groups: Groups, seconds: float = 1.0) -> Cost:
 
 
 class DifferentiableCost:
-    """The cost as one tensor expression: ``F(K)`` in float64, for the fit loop."""
+    """A polynomial as one tensor expression: ``F(K)`` in float64, for the fit loop."""
 
-    def __init__(self, cost: Cost, names: list[str]) -> None:
+    def __init__(self, cost: Polynomial, names: list[str]) -> None:
         position = {name: i for i, name in enumerate(names)}
-        terms = list(cost.total.terms.items())
+        terms = list(cost.terms.items())
         degree = max([len(key) for key, _ in terms] + [1])
         rows = [[position[name] for name in key] + [len(names)] * (degree - len(key)) for key, _ in terms]
         self.index = torch.tensor(rows or [[len(names)]], dtype=torch.long)
         self.factors = torch.tensor([value for _, value in terms] or [0.0], dtype=torch.float64)
 
     def __call__(self, widths: Tensor) -> Tensor:
-        """FLOP/s at real widths ``[groups]``, in the order of ``names``."""
+        """The value at real widths ``[groups]``, in the order of ``names``."""
         index, factors = self.index.to(widths.device), self.factors.to(widths.device)
         extended = torch.cat([widths.double(), widths.new_ones(1, dtype=torch.float64)])
         return extended[index].prod(dim=1) @ factors

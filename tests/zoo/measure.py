@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from shrinkspeech.budget.widths import repair, space, uniform
+from shrinkspeech.budget.flops import Flops
+from shrinkspeech.budget.goal import Goal
+from shrinkspeech.budget.widths import repair, uniform
 from shrinkspeech.export.exporter import export_onnx
 from shrinkspeech.graph.capture import capture
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.compare import max_difference
-from shrinkspeech.groups.cost import Cost, count
+from shrinkspeech.groups.cost import count
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.groups.label import label
 from shrinkspeech.surgery.insert import GatedModule, gate
@@ -75,7 +77,7 @@ def measure(entry: Entry, onnx: bool = True) -> Row:
     row.groups, row.shrinkable, row.share = len(groups), len(groups.shrinkable), cost.shrinkable_share
     row.unknown = sorted(set(groups.unknown.values()))
     laws(row, captured, groups)
-    small = attempt(row, "budget", lambda: halve(row, captured, groups, cost))
+    small = attempt(row, "budget", lambda: halve(row, captured, groups))
     if onnx and small is not None:
         row.onnx = attempt(row, "onnx", lambda: parity(small))
     return row
@@ -129,15 +131,15 @@ def closed(captured: Captured, groups: Groups, gated: GatedModule) -> float:
     return max_difference(run(gated, captured), run(sliced.graph_module, captured))
 
 
-def halve(row: Row, captured: Captured, groups: Groups, cost: Cost) -> Captured:
+def halve(row: Row, captured: Captured, groups: Groups) -> Captured:
     """The graph sliced to 50 % of its FLOP/s by uniform widths; ``row.reached`` is cost / target."""
-    choice = space(groups, cost.total, cost.full)
-    target = 0.5 * cost.original
-    row.floor = choice.smallest / cost.original
-    start = uniform(choice, target)
-    widths = repair({name: float(width) for name, width in start.items()}, choice, target)
+    goal = Goal.whole(Flops, captured, groups)
+    target = 0.5 * goal.original
+    row.floor = goal.smallest / goal.original
+    start = uniform(goal, target)
+    widths = repair({name: float(width) for name, width in start.items()}, goal, target)
     small = slice_graph(captured, groups, widths)
-    row.reached = count(small, label(small), 1.0).original / (count(captured, groups, 1.0).original * 0.5)
+    row.reached = count(small, label(small)).original / target
     return small
 
 

@@ -111,17 +111,17 @@ def largest(graph: Graph, norms: dict[str, Tensor]) -> dict[str, list[int]]:
     """The units to keep: those of largest norm over all groups, as many as the limit allows."""
     order = {name: torch.argsort(norm, descending=True).tolist() for name, norm in norms.items()}
     ranked = sorted(((float(norms[n][u]), n) for n in order for u in order[n]), key=lambda pair: pair[0])
-    kept = dict(graph.choice.full)
-    cost = graph.choice.at(kept)
+    kept = dict(graph.goal.full)
+    cost = graph.goal.at(kept)
     for _, name in ranked:
-        if cost <= graph.limit:
+        if cost <= graph.goal.target:
             break
-        if kept[name] > graph.choice.lowest[name]:
+        if kept[name] > graph.goal.lowest[name]:
             kept[name] -= 1
-            cost = graph.choice.at(kept)
+            cost = graph.goal.at(kept)
     for norm, name in reversed(ranked):  # what the last removal left over is given back where it fits
         if kept[name] < len(order[name]) and math.isclose(norm, float(norms[name][order[name][kept[name]]])):
             larger = {**kept, name: kept[name] + 1}
-            if graph.choice.at(larger) <= graph.limit:
+            if graph.goal.at(larger) <= graph.goal.target:
                 kept = larger
     return {name: sorted(order[name][:width]) for name, width in kept.items()}

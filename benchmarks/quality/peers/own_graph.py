@@ -11,20 +11,21 @@ from torch import nn
 
 import shrinkspeech
 from benchmarks.quality.peers.tuning import Unsupported
-from shrinkspeech.budget.widths import Space, repair, shifted, space
+from shrinkspeech.budget.flops import Flops
+from shrinkspeech.budget.goal import Goal
+from shrinkspeech.budget.widths import repair, rescale
+from shrinkspeech.errors import BudgetError
 from shrinkspeech.graph.captured import Captured
-from shrinkspeech.groups.cost import count
 from shrinkspeech.groups.groups import Groups
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The captured and labelled model, the widths to choose from, and the limit in FLOP/s."""
+    """The captured and labelled model, the widths to choose from, and what they may cost."""
 
     captured: Captured
     groups: Groups
-    choice: Space
-    limit: float
+    goal: Goal
 
     @classmethod
     def of(cls, model: nn.Module, recipe: Any, target: float) -> Graph:
@@ -35,16 +36,16 @@ class Graph:
         """
         captured = shrinkspeech.capture(model, recipe.example_inputs())
         groups = shrinkspeech.label(captured)
-        cost = count(captured, groups, recipe.SECONDS)
-        choice, limit = space(groups, cost.total, cost.full), target * cost.original
-        if choice.smallest > limit:
-            raise Unsupported(f"the smallest model has {choice.smallest / cost.original:.1%} of the FLOP/s")
-        return cls(captured, groups, choice, limit)
+        whole = Goal.whole(Flops, captured, groups, recipe.SECONDS)
+        try:
+            return cls(captured, groups, whole.towards(Flops.parse(f"{target}x")))
+        except BudgetError as error:
+            raise Unsupported(str(error)) from error
 
     def uniform(self) -> dict[str, int]:
         """The same share of every group, as large as the limit allows; what rounding leaves is spent."""
-        logs = {name: math.log(size) for name, size in self.choice.full.items()}
-        return repair(shifted(logs, self.choice, self.limit), self.choice, self.limit)
+        logs = {name: math.log(size) for name, size in self.goal.full.items()}
+        return repair(rescale(logs, self.goal, self.goal.target), self.goal, self.goal.target)
 
     def cut(self, units: Mapping[str, int | Sequence[int]]) -> nn.Module:
         """The graph with only some units, as a trainable module."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,23 @@ import pytest
 import torch
 
 import shrinkspeech
-from shrinkspeech.budget import latency
-from shrinkspeech.budget.quantity import FLOPS, LATENCY, PARAMS, SIZE, Objective, objective_for, only_target, settled
-from shrinkspeech.budget.widths import space
+from shrinkspeech.budget import COUNTS, Quantity, latency_model, quantities, quantity
+from shrinkspeech.budget.flops import Flops
+from shrinkspeech.budget.goal import Goal
+from shrinkspeech.budget.latency import Latency
+from shrinkspeech.budget.params import Params
+from shrinkspeech.budget.registry import only_target, quantity_named
+from shrinkspeech.budget.size import Size
 from shrinkspeech.errors import BudgetError
 from shrinkspeech.export.constants import parameters
 from shrinkspeech.export.onnx_file import OnnxFile
 from shrinkspeech.fitting.recipe import load_recipe
+from shrinkspeech.fitting.report import Reached
 from shrinkspeech.fitting.settings import Settings
-from shrinkspeech.fitting.stages import GatedRun, Goal, repaired
+from shrinkspeech.fitting.stages import GatedRun, repaired
 from shrinkspeech.fitting.trainer import Trainer
 from shrinkspeech.graph.captured import Captured
-from shrinkspeech.groups.cost import Polynomial, count
+from shrinkspeech.groups.cost import Polynomial
 from shrinkspeech.surgery.part import Part
 from tests.detector import RECIPE, SECONDS, Detector
 
@@ -36,67 +42,72 @@ def fit(captured: Captured, **options: Any) -> Any:
     return shrinkspeech.fit(captured, RECIPE, steps=10, seconds=SECONDS, **options)
 
 
-@pytest.mark.parametrize(
-    ("quantity", "text", "amount"),
-    [
-        (SIZE, "300kB", 3e5),
-        (SIZE, "1.2 MB", 1.2e6),
-        (SIZE, 4000, 4e3),
-        (SIZE, "25%", 250.0),
-        (LATENCY, "2ms", 2e-3),
-        (LATENCY, "500us", 5e-4),
-        (LATENCY, "0.5x", 500.0),
-        (PARAMS, "50k", 5e4),
-    ],
-)
-def test_parse(quantity: Any, text: str | float, amount: float) -> None:
-    budget = quantity.parse(text)
-    assert budget.value * (1000.0 if budget.relative else 1.0) == pytest.approx(amount)
+def test_registered() -> None:
+    assert {name: kind.unit for name, kind in quantities().items()} == {
+        "flops": "FLOP/s",
+        "latency": "s",
+        "params": "parameters",
+        "size": "bytes",
+    }
+    assert quantity_named("size") is Size
+    with pytest.raises(BudgetError, match="cannot be of 'watts': choose one of flops, latency, "):
+        quantity_named("watts")
 
 
-@pytest.mark.parametrize(("quantity", "text"), [(SIZE, "3ms"), (SIZE, "0kB"), (LATENCY, "2kB"), (LATENCY, "fast")])
-def test_unreadable(quantity: Any, text: str) -> None:
-    with pytest.raises(BudgetError, match="cannot read the target"):
-        quantity.parse(text)
+def test_a_second_quantity_of_one_name_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"there is a quantity 'size' already \(Size\)"):
 
-
-@pytest.mark.parametrize(
-    ("quantity", "amount", "text"),
-    [
-        (FLOPS, 24_389_076, "24.4M FLOP/s"),
-        (PARAMS, 50_000, "50k parameters"),
-        (SIZE, 300_000, "300 kB"),
-        (SIZE, 80, "80 B"),
-        (LATENCY, 0.002, "2 ms"),
-        (LATENCY, 0.00042, "420 µs"),
-        (LATENCY, 1.5, "1.5 s"),
-    ],
-)
-def test_text(quantity: Any, amount: float, text: str) -> None:
-    assert quantity.text(amount) == text
+        @quantity
+        class Again(Size):
+            """Takes its name from ``Size``."""
 
 
 def test_one_target() -> None:
-    assert only_target(flops="25%", params=None).quantity is FLOPS
-    assert str(only_target(size="30kB")) == "30kB of size"
-    with pytest.raises(BudgetError, match="exactly one"):
-        only_target(flops="25%", size="25%")
+    target = only_target({"flops": "25%", "params": None})
+    assert (target.quantity, str(target)) == (Flops, "25%")
+    assert str(only_target({"size": "30kB"})) == "30kB of size"
+    with pytest.raises(BudgetError, match="exactly one target of flops, latency, "):
+        only_target({"flops": "25%", "size": "25%"})
+    with pytest.raises(BudgetError, match="exactly one target"):
+        only_target({"flops": None})
 
 
-def test_settled() -> None:
-    cost = Polynomial({("a", "b"): 2.0, ("a", "a"): 1.0, (): 3.0})
-    assert settled(cost, {"b": 5}).terms == {("a",): 10.0, ("a", "a"): 1.0, (): 3.0}
+def test_targets_of_a_fit_are_those_of_the_registry(captured: Captured) -> None:
+    with pytest.raises(BudgetError, match="cannot be of 'watts': choose one of flops"):
+        fit(captured, target_watts="25%")
+    with pytest.raises(TypeError, match="no argument 'size'"):
+        fit(captured, size="25%")
+
+
+class Outputs(Quantity):
+    """Channels of all groups together, for want of anything simpler."""
+
+    name = "channels_of_a_test"
+    unit = "channels"
+    units = COUNTS
+    example = "20"
+    help = "20 channels."
+
+    def polynomial(self) -> Polynomial:
+        return Polynomial({(name,): 1.0 for name in self.full})
+
+
+def test_a_quantity_of_ones_own(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shrinkspeech.budget.registry._QUANTITIES", {**quantities(), Outputs.name: Outputs})
+    result = fit(captured, target_channels_of_a_test="31")
+    assert result.report.budget == Reached(Outputs.name, "channels", 24 + 32 + 24 + 24, 31, 31)
+    assert sum(result.widths.values()) == 31
+    assert result.report.target_flops is None
 
 
 def test_parameters_are_counted_exactly(captured: Captured) -> None:
     groups = shrinkspeech.label(captured)
-    objective = objective_for(PARAMS, captured, groups, SECONDS)
-    whole = {group.name: group.size for group in groups}
-    assert objective.original == sum(p.numel() for p in captured.graph_module.parameters())
+    found = Params(captured, groups)
+    assert found.original == sum(p.numel() for p in captured.graph_module.parameters())
     for share in (0.3, 0.7):
         widths = {group.name: int(share * group.size) for group in groups.shrinkable}
         sliced = shrinkspeech.slice(captured, groups, widths)
-        assert objective.cost.at({**whole, **widths}) == sum(p.numel() for p in sliced.graph_module.parameters())
+        assert found.polynomial().at(widths) == sum(p.numel() for p in sliced.graph_module.parameters())
 
 
 def test_a_tied_weight_counts_once() -> None:
@@ -111,8 +122,7 @@ def test_a_tied_weight_counts_once() -> None:
 
     model = Tied()
     captured = shrinkspeech.capture(model.eval(), (torch.randn(2, 6),))
-    objective = objective_for(PARAMS, captured, shrinkspeech.label(captured), 1.0)
-    assert objective.original == sum(p.numel() for p in model.parameters())
+    assert Params(captured, shrinkspeech.label(captured)).original == sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.parametrize("round_to", [1, 4])
@@ -137,8 +147,8 @@ def test_a_budget_of_bytes_is_met_in_the_file(captured: Captured, tmp_path: Path
 
 def test_not_negative() -> None:
     matrix = np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]])
-    assert latency.not_negative(matrix, np.array([1.0, 3.0, 5.0])) == pytest.approx([1.0, 2.0])
-    assert latency.not_negative(matrix, np.array([5.0, 3.0, 1.0])) == pytest.approx([3.0, 0.0])
+    assert latency_model.not_negative(matrix, np.array([1.0, 3.0, 5.0])) == pytest.approx([1.0, 2.0])
+    assert latency_model.not_negative(matrix, np.array([5.0, 3.0, 1.0])) == pytest.approx([3.0, 0.0])
 
 
 def test_a_latency_model_finds_the_speed_of_each_node() -> None:
@@ -148,7 +158,7 @@ def test_a_latency_model_finds_the_speed_of_each_node() -> None:
     settings = [{"a": 40, "b": 30}] + [
         {"a": int(generator.integers(2, 40)), "b": int(generator.integers(2, 30))} for _ in range(10)
     ]
-    found = latency.fit_latency(nodes, settings, [truth.at(widths) for widths in settings])
+    found = latency_model.fit_latency(nodes, settings, [truth.at(widths) for widths in settings])
     assert all(value >= 0 for value in found.terms.values())
     for a, b in ((40, 30), (20, 8), (5, 25)):
         assert found.at({"a": a, "b": b}) == pytest.approx(truth.at({"a": a, "b": b}), rel=0.05)
@@ -156,32 +166,31 @@ def test_a_latency_model_finds_the_speed_of_each_node() -> None:
 
 def test_a_latency_is_measured_on_this_machine(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two sizes only: that the pieces fit together; how near a model comes is measured in benchmarks."""
-    monkeypatch.setattr(latency, "SHARES", (0.3,))
-    monkeypatch.setattr(latency, "MIXED", 0)
-    groups = shrinkspeech.label(captured)
-    objective = latency.latency_objective(captured, groups, repeats=5)
-    assert objective.quantity is LATENCY
-    assert 0 < objective.original < 1
-    assert objective.measure is not None
-    assert 0.2 * objective.original < objective.measure(captured) < 5 * objective.original
+    monkeypatch.setattr(latency_model, "SHARES", (0.3,))
+    monkeypatch.setattr(latency_model, "MIXED", 0)
+    monkeypatch.setattr(Latency, "repeats", 5)
+    goal = Goal.whole(Latency, captured, shrinkspeech.label(captured))
+    assert goal.quantity is Latency
+    assert 0 < goal.original < 1
+    assert goal.at(goal.full) == pytest.approx(goal.original, rel=0.5)
+    assert 0.2 * goal.original < (goal.measure(captured) or 0) < 5 * goal.original
 
 
 @pytest.mark.parametrize("factor", [1.0, 1.15, 0.85])
 def test_where_the_measure_differs_the_repair_is_aimed_anew(captured: Captured, factor: float) -> None:
     """A machine whose time is the FLOP/s times a factor that the polynomial does not know."""
     groups = shrinkspeech.label(captured)
-    cost = count(captured, groups, SECONDS)
     asked: list[float] = []
 
     def measure(small: Captured) -> float:
         asked.append(factor * shrinkspeech.flops(small, seconds=SECONDS))
         return asked[-1]
 
-    objective = Objective(LATENCY, cost.total, cost.original, measure)
-    goal = Goal(objective, space(groups, cost.total, cost.full), 0.3 * cost.original, cost.total)
+    goal = Goal.whole(Flops, captured, groups, SECONDS).towards(Flops.parse("30%"))
+    goal = replace(goal, quantity=Latency, measure=measure)
     trainer = Trainer(captured, load_recipe(RECIPE), Settings(), 10, 2e-3, lambda progress: None)
     run = GatedRun(trainer, Part.whole(captured, groups), goal)
-    run.model.widths.set({name: 0.5 * size for name, size in goal.space.full.items()})
+    run.model.widths.set({name: 0.5 * size for name, size in goal.full.items()})
     part, reached = repaired(run)
     assert 0.93 * goal.target <= reached <= goal.target
     assert reached == factor * shrinkspeech.flops(part.captured, seconds=SECONDS)
