@@ -27,6 +27,7 @@ def test_chain(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [(group["name"], group["size"], group["shrinkable"]) for group in facts["groups"]] == [("inside", 8, True)]
     assert facts["seconds"] == 800 / 16_000
     assert facts["flops_per_second"] == 2 * (8 * 9 + 8 * 5) * 16_000
+    assert facts["groups"][0]["alone"] == facts["removable_share"] == 7 / 8
 
     code, out, err = run(FIT, capsys)
     assert code == 0, err
@@ -106,6 +107,11 @@ def test_inspect_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert code == 0, err
     assert "shrinkspeech_test.mix.default: model (Unknown), unknown.py:13" in out
     assert "no --weights were given" in out
+    _, out, _ = run(["inspect", *NET, "--example", "2x800"], capsys)
+    rows = [line.split() for line in out.splitlines()]
+    assert ["inside", "8", "inside", "100.0%", "87.5%", "yes"] in rows
+    assert ["all", "at", "once", "100.0%", "87.5%"] in rows
+    assert "At the smallest widths 448k FLOP/s are left" in out
     _, out, _ = run(["inspect", *NET, "--example", "2x800", "--exclude", "inside*"], capsys)
     assert "no: excluded by --exclude" in out
     _, out, _ = run(["inspect", *NET, "--example", "2x800", "--min-width", 8], capsys)

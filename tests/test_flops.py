@@ -135,6 +135,30 @@ def test_shares_of_groups(conformer: Captured) -> None:
     assert cost.shrinkable_share == pytest.approx(1 - least / cost.original)
 
 
+def test_what_a_group_is_worth_alone_by_hand() -> None:
+    """1 → a → b → 1 channels, 10 positions, kernels of 1: 2 · (a + ab + b) · 10 operations."""
+    model = nn.Sequential(nn.Conv1d(1, 4, 1), nn.Conv1d(4, 6, 1), nn.Conv1d(6, 1, 1)).eval()
+    captured = capture(model, (torch.randn(2, 1, 10),))
+    groups = label(captured)
+    cost, whole = count(captured, groups), 4 + 4 * 6 + 6
+    assert {group.size: cost.share(group.name) for group in groups} == {4: (4 + 24) / whole, 6: (24 + 6) / whole}
+    alone = {group.size: cost.alone(group.name) for group in groups}
+    assert alone == pytest.approx({4: 1 - (1 + 6 + 6) / whole, 6: 1 - (4 + 4 + 1) / whole})
+    assert cost.removable_share == pytest.approx(1 - (1 + 1 + 1) / whole)
+    kept = count(captured, groups.restrict(exclude=["0"], min_width=2))
+    assert [kept.alone(group.name) for group in groups] == pytest.approx([0, 1 - (4 + 8 + 2) / whole])
+    assert kept.removable_share == pytest.approx(1 - (4 + 8 + 2) / whole)
+
+
+def test_what_a_group_is_worth_alone_is_what_slicing_it_saves(conformer: Captured) -> None:
+    groups = label(conformer)
+    cost = count(conformer, groups)
+    for group in groups.shrinkable[:3]:
+        left = flops(slice_graph(conformer, groups, {group.name: group.min_width}))
+        assert cost.alone(group.name) == pytest.approx(1 - left / cost.original)
+        assert cost.alone(group.name) < cost.removable_share
+
+
 def test_polynomials_multiply_out() -> None:
     a, b = Polynomial({("x",): 2.0, (): 1.0}), Polynomial({("x",): 1.0, ("y",): 3.0})
     assert dict((a * b).terms) == {("x", "x"): 2.0, ("x", "y"): 6.0, ("x",): 1.0, ("y",): 3.0}

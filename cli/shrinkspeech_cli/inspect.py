@@ -18,7 +18,7 @@ def inspect(
     recipe: Annotated[Path | None, option("Recipe that lends its example input.", metavar="FILE.py")] = None,
     as_json: Annotated[bool, option("Print one JSON object in place of tables.", "--json")] = False,
 ) -> None:
-    """Show the groups of a model: their size, their share of the cost, and whether they can shrink."""
+    """Show the groups of a model: their size, what they are worth in FLOP/s, and whether they can shrink."""
     from shrinkspeech.fitting.recipe import load_recipe
 
     facts = describe(source.model, source.load(load_recipe(recipe) if recipe else None))
@@ -29,7 +29,11 @@ def inspect(
 
 
 def describe(model: str, loaded: Loaded) -> dict[str, Any]:
-    """What there is to know, for JSON. Costs are FLOP/s, shares are of the total."""
+    """What there is to know, for JSON. Costs are FLOP/s, shares are of the total.
+
+    ``share`` of a group is that of the operations that it takes part in, ``alone`` what goes when it alone is at its
+    smallest width, and ``removable_share`` what goes when all of them are.
+    """
     from shrinkspeech.groups.cost import count
     from shrinkspeech.groups.remedies import remedy
 
@@ -42,12 +46,14 @@ def describe(model: str, loaded: Loaded) -> dict[str, Any]:
         "flops_per_second": cost.original,
         "parameters": sum(p.numel() for p in captured.graph_module.parameters()),
         "shrinkable_share": cost.shrinkable_share,
+        "removable_share": cost.removable_share,
         "groups": [
             {
                 "name": group.name,
                 "size": group.size,
                 "where": group.where,
                 "share": cost.share(group.name),
+                "alone": cost.alone(group.name),
                 "shrinkable": group.shrinkable,
                 "reason": group.frozen or ("" if group.shrinkable else "at its smallest width"),
                 "remedy": remedy(group.frozen),
@@ -69,16 +75,23 @@ def _show(facts: dict[str, Any]) -> None:
     from shrinkspeech_cli.tables import table
 
     console = Console(highlight=False)
-    groups = table("group", "size", "where", "share of FLOP/s", "can shrink", left=(0, 2, 4))
+    groups = table("group", "size", "where", "takes part in", "alone", "can shrink", left=(0, 2, 5))
     for group in facts["groups"]:
         answer = "[green]yes[/]" if group["shrinkable"] else f"[yellow]no[/]: {escape(group['reason'])}"
-        share = f"{100 * group['share']:.1f}%" if group["share"] else "–"
-        groups.add_row(escape(group["name"]), str(group["size"]), escape(group["where"] or "model"), share, answer)
+        shares = _percent(group["share"]), _percent(group["alone"])
+        groups.add_row(escape(group["name"]), str(group["size"]), escape(group["where"] or "model"), *shares, answer)
+    groups.add_row(
+        "[bold]all at once[/]", "", "", _percent(facts["shrinkable_share"]), _percent(facts["removable_share"])
+    )
     console.print(groups)
     console.print(
-        f"\n{human(facts['flops_per_second'])} FLOP/s, {human(facts['parameters'])} parameters; "
-        f"{100 * facts['shrinkable_share']:.1f}% of the FLOP/s can shrink "
-        f"(example: {facts['seconds']:g} s of audio)"
+        f"\n{human(facts['flops_per_second'])} FLOP/s, {human(facts['parameters'])} parameters "
+        f"(example: {facts['seconds']:g} s of audio). At the smallest widths {human(_left(facts))} FLOP/s are left."
+    )
+    console.print(
+        "takes part in: share of FLOP/s in operations of the group; alone: what goes with this group alone at its smallest "
+        "width. An operation between two groups is in the shares of both.",
+        style="dim",
     )
     for title, lines in (
         ("Operators without a rule, which freeze what they touch:", _operators(facts["without_rule"])),
@@ -89,6 +102,15 @@ def _show(facts: dict[str, Any]) -> None:
             console.print(f"\n[bold]{title}[/]")
             for line in lines:
                 console.print(f"  {escape(line)}", soft_wrap=True)
+
+
+def _left(facts: dict[str, Any]) -> float:
+    """FLOP/s of the smallest model."""
+    return float(facts["flops_per_second"] * (1 - facts["removable_share"]))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%" if share else "–"
 
 
 def _operators(entries: list[dict[str, str]]) -> list[str]:

@@ -106,11 +106,16 @@ class Cost:
     """FLOP/s of a labelled graph: for each node, and in all.
 
     Norms and Fourier transforms stand in ``extra`` and are not part of the budget.
+
+    Attributes:
+        full: the size of every group.
+        lowest: the smallest width of every group; its size where it may not shrink.
     """
 
     nodes: Mapping[str, Polynomial]
     extra: Mapping[str, Polynomial]
     full: Mapping[str, int]
+    lowest: Mapping[str, int]
 
     @cached_property
     def total(self) -> Polynomial:
@@ -124,6 +129,21 @@ class Cost:
     def at(self, widths: Mapping[str, float]) -> float:
         """FLOP/s at the given widths; a group that is not named is whole."""
         return self.total.at({**self.full, **widths})
+
+    def alone(self, name: str) -> float:
+        """Share of the original cost that goes with one group at its smallest width and all others whole.
+
+        An operation between two groups counts for either, so that these shares add up to more than ``removable_share``.
+        """
+        return self._saved({name: self.lowest[name]})
+
+    @property
+    def removable_share(self) -> float:
+        """Share of the original cost that goes with every group at its smallest width."""
+        return self._saved(self.lowest)
+
+    def _saved(self, widths: Mapping[str, float]) -> float:
+        return 1.0 - self.at(widths) / self.original if self.original else 0.0
 
     def share(self, name: str) -> float:
         """Share of the original cost in operations that the group takes part in."""
@@ -148,6 +168,7 @@ def count(captured: Captured, groups: Groups, seconds: float = 1.0) -> Cost:
         nodes={name: _terms(effect.terms, groups, scale) for name, effect in groups.effects.items() if effect.terms},
         extra={name: _terms(effect.extra, groups, scale) for name, effect in groups.effects.items() if effect.extra},
         full={group.name: group.size for group in groups},
+        lowest={group.name: group.min_width if group.shrinkable else group.size for group in groups},
     )
 
 
