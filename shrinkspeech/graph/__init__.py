@@ -4,6 +4,8 @@ captured.py     the record that every later stage works on
 capture.py      from a module or an exported program to that record
 stand_ins.py    recurrent layers as one node while a graph is traced
 normalise.py    fewer forms of the same computation, none of which changes a result
+agreement.py    the graph against the model on the example
+regions.py      no_grad and autocast regions, inlined
 modes.py        train() and eval() of a captured graph
 sizes.py        inputs of other sizes, and which dimensions are dynamic
 copies.py       copies that somebody trains, and records that are out of date

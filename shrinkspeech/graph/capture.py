@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from shrinkspeech.errors import CaptureError
 from shrinkspeech.graph import stand_ins as recurrent
+from shrinkspeech.graph.agreement import require_agreement
 from shrinkspeech.graph.captured import Captured, dynamic_spec, quiet, set_attribute, with_shapes
 from shrinkspeech.graph.modes import trainable
 from shrinkspeech.graph.normalise import normalise
@@ -33,7 +34,8 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
             A batch of one is doubled, so that the batch can be dynamic.
 
     Raises:
-        CaptureError: no route through ``torch.export`` works; the message holds the last route's own words.
+        CaptureError: no route through ``torch.export`` works (the message holds the first route's own words), or the graph
+            differs from the model on the example inputs.
     """
     if isinstance(model, ExportedProgram):
         inputs = _program_inputs(model, example_inputs)
@@ -45,14 +47,19 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
     fold_parametrisations(module)
     doubled = _double_batch(inputs)
     failures: list[str] = []
+    refusals: list[CaptureError] = []
     for strict in (False, True):
         for example, every in ((doubled, True), (doubled, False), (inputs, None)):
             try:
                 program = _export(module, example, strict, every)
                 notes = _route_notes(strict, every)
                 return _settled(_from_program(program, example, notes, module), module, strict)
+            except CaptureError as error:
+                refusals.append(error)
             except Exception as error:
                 failures.append(f"{type(error).__name__}: {str(error).strip()[:600]}")
+    if refusals:
+        raise refusals[0]
     fixed = f"; with fixed sizes: {failures[2]}" if failures[2] != failures[0] else ""
     raise CaptureError(f"torch.export cannot capture {type(model).__name__}: {failures[0]}{fixed}")
 
@@ -178,7 +185,9 @@ def _from_program(
         for value in (node.meta.get("val") for node in graph_module.graph.nodes if node.op == "placeholder")
     )
     captured = with_shapes(Captured(graph_module, inputs, dynamic, {}, notes=notes))
-    return proved_dynamic(captured, program.module() if module is None else module)
+    reference = program.module() if module is None else module
+    require_agreement(captured, reference)
+    return proved_dynamic(captured, reference)
 
 
 def _compact(module: nn.Module) -> None:

@@ -1,8 +1,10 @@
-"""How far two outputs are apart: the one measure behind every parity check."""
+"""How far two outputs are apart: the one measure behind every parity check, and runs that can be compared."""
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,3 +41,18 @@ def max_difference(found: Any, wanted: Any) -> float:
     if len(first) != len(second):
         return math.inf
     return max((distance(x, y) for x, y in zip(first, second, strict=True)), default=0.0)
+
+
+def seeded(run: Callable[..., Any], inputs: tuple[Any, ...], seed: int = 0) -> Any:
+    """What a model returns for copies of the inputs, without gradients; what it draws at random is always the same.
+
+    Attention takes the path that it takes in training, which is the one that is captured.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return run(*copy.deepcopy(inputs))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)

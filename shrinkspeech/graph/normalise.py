@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, fx
 
 from shrinkspeech.graph.modes import is_recurrent
+from shrinkspeech.graph.regions import inline_regions, replace_results
 
 aten = torch.ops.aten
-
-REGIONS = (torch.ops.higher_order.wrap_with_set_grad_enabled, torch.ops.higher_order.wrap_with_autocast)
 
 
 def normalise(graph_module: fx.GraphModule) -> None:
@@ -50,31 +49,6 @@ def drop_guards(graph_module: fx.GraphModule) -> None:
             graph.erase_node(node)
     if hasattr(graph_module, "_guards_fn"):
         delattr(graph_module, "_guards_fn")
-
-
-def inline_regions(graph_module: fx.GraphModule) -> None:
-    """``no_grad`` and ``autocast`` regions become part of the graph around them."""
-    graph = graph_module.graph
-    for node in list(graph.nodes):
-        if node.op != "call_function" or node.target not in REGIONS:
-            continue
-        skip = 1 if node.target is REGIONS[0] else 4
-        body = getattr(graph_module, node.args[skip].target)
-        inline_regions(body)
-        inner = dict(zip((n for n in body.graph.nodes if n.op == "placeholder"), node.args[skip + 1 :], strict=True))
-        for child in body.graph.nodes:
-            if child.op == "get_attr" and not hasattr(graph_module, str(child.target)):
-                setattr(graph_module, str(child.target), getattr(body, str(child.target)))
-        with graph.inserting_before(node):
-            results = graph.graph_copy(body.graph, inner)
-        _replace_results(graph, node, results if isinstance(results, list | tuple) else (results,))
-
-
-def _replace_results(graph: fx.Graph, node: fx.Node, results: Any) -> None:
-    for user in list(node.users):
-        user.replace_all_uses_with(results[user.args[1]])
-        graph.erase_node(user)
-    graph.erase_node(node)
 
 
 SOMETIMES_RETURNS_INPUT = frozenset(
@@ -257,7 +231,7 @@ class _Splitter:
                 if self.dropout and layer < self.layers - 1:
                     x = self.call(aten.dropout.default, x, self.dropout, self.train)
             results = [x, *(self.joined(finals, i) for i in range(len(self.states)))]
-        _replace_results(self.graph, self.node, results)
+        replace_results(self.graph, self.node, results)
 
     def joined(self, finals: list[list[fx.Node]], which: int) -> fx.Node | None:
         """The final states of all layers and directions, if anybody asks for them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from shrinkspeech.graph.captured import Captured
-from shrinkspeech.graph.compare import max_difference
+from shrinkspeech.graph.compare import max_difference, seeded
 
 
 def symbols(captured: Captured) -> dict[str, list[tuple[int, int]]]:
@@ -91,17 +90,11 @@ def _extent(captured: Captured, index: int, dim: int) -> int:
 def _compare(captured: Captured, reference: nn.Module, inputs: tuple[Any, ...]) -> str:
     """Why another size is not possible; empty where graph and model agree (also where both draw the same noise)."""
     try:
-        wanted = _seeded(reference, inputs)
+        wanted = seeded(reference, inputs)
     except Exception:
         return "the model runs at no other size tried"
     try:
-        worst = max_difference(_seeded(captured.graph_module, inputs), wanted)
+        worst = max_difference(seeded(captured.graph_module, inputs), wanted)
     except Exception as error:
         return f"the captured graph fails at another ({type(error).__name__})"
     return "" if worst <= 1e-4 else f"the captured graph differs at another (by {worst:.1e})"
-
-
-def _seeded(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return module(*copy.deepcopy(inputs))

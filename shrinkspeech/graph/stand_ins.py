@@ -119,10 +119,12 @@ def stand_in(graph_module: fx.GraphModule) -> None:
 
 
 def _swap(graph_module: fx.GraphModule, table: dict[Any, Any]) -> None:
-    for node in graph_module.graph.nodes:
-        if node.op == "call_function" and node.target in table:
-            node.target = table[node.target]
-    graph_module.recompile()
+    for part in graph_module.modules():  # regions without gradients are graphs of their own
+        if isinstance(part, fx.GraphModule):
+            for node in part.graph.nodes:
+                if node.op == "call_function" and node.target in table:
+                    node.target = table[node.target]
+            part.recompile()
 
 
 def onnx_translations() -> dict[Any, Callable[..., Any]]:
