@@ -2,6 +2,9 @@
 
 1. Open gates change nothing: the gated graph equals the captured one bit for bit.
 2. Closed equals sliced: at integer widths the gated graph and the sliced one give the same output.
+
+A fit slices on the way and goes on with the labels that it has, so both must hold for these too.
+(The third law, no axis is lost, is asked by the labeller itself.)
 """
 
 from __future__ import annotations
@@ -83,6 +86,8 @@ def check_laws(
         sliced = check_closed(captured, gated, chosen, generator)
         check_cost(captured, groups, sliced, chosen, referee)
         check_smaller(captured, groups, sliced, chosen)
+    if sliced is not None:
+        check_narrowed(groups.narrowed(gated.widths.ranks.best(chosen)), sliced, generator)
     if train and groups.shrinkable:
         check_gradient(captured, gated, generator)
     return Checked(captured, groups, sliced)
@@ -128,6 +133,14 @@ def check_closed(
     difference = max_difference(run(gated, captured), run(sliced.graph_module, captured))
     assert difference <= CLOSED, f"closed and sliced differ by {difference:.1e} at {widths}"
     return sliced
+
+
+def check_narrowed(groups: Groups, sliced: Captured, generator: torch.Generator) -> None:
+    """Both laws for a sliced graph with the labels of the whole one, where nothing may have kept its old size."""
+    gated = gate(sliced, groups)
+    check_open(sliced, gated)
+    if groups.shrinkable:
+        check_closed(sliced, gated, random_widths(groups, generator, 0), generator)
 
 
 def check_cost(captured: Captured, groups: Groups, sliced: Captured, widths: Mapping[str, int], referee: bool) -> None:

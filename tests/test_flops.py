@@ -29,6 +29,46 @@ def test_whole_models_against_torch(name: str) -> None:
     assert flops(capture(model, inputs)) * len(inputs[0]) == counter.get_total_flops() > 0
 
 
+@pytest.mark.parametrize(
+    ("equation", "shapes", "path"),
+    [
+        ("ti,ij,jo->to", [(7, 6), (6, 5), (5, 4)], None),
+        ("ti,ij,jo->to", [(7, 6), (6, 5), (5, 4)], [1, 2, 0, 1]),
+        ("ti,sj,ik->tsk", [(7, 6), (5, 3), (6, 4)], None),
+        ("ti,tj->tij", [(7, 6), (7, 5)], None),
+        ("ti,jk->tk", [(7, 6), (5, 4)], None),
+        ("ti,io,tj,jo->o", [(7, 6), (6, 4), (7, 3), (3, 4)], None),
+        ("ti,io", [(7, 6), (6, 4)], None),
+        ("t...i,oi->...to", [(7, 3, 6), (4, 6)], None),
+        ("ti->i", [(7, 6)], None),
+    ],
+)
+def test_einsum_against_torch(equation: str, shapes: list[tuple[int, ...]], path: list[int] | None) -> None:
+    """A product of two at a time, in torch's order; a letter that one operand alone has is summed before."""
+
+    class Einsum(nn.Module):
+        def forward(self, *operands: torch.Tensor) -> torch.Tensor:
+            return torch.ops.aten.einsum.default(equation, list(operands), path=path)
+
+    inputs = tuple(torch.randn(shape) for shape in shapes)
+    with FlopCounterMode(display=False) as counter:
+        Einsum()(*inputs)
+    captured = capture(Einsum(), inputs)
+    assert flops(captured) * captured.batch == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("heads", [(6, 2), (6, 6), (6, 1)])
+def test_grouped_queries_against_torch(heads: tuple[int, int]) -> None:
+    class Attention(nn.Module):
+        def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            return nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+    inputs = tuple(torch.randn(2, count, 7, 4) for count in (heads[0], heads[1], heads[1]))
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        Attention()(*inputs)
+    assert flops(capture(Attention(), inputs)) * 2 == counter.get_total_flops() == 2 * 2 * 6 * 7 * 7 * (4 + 4)
+
+
 def test_a_convolution_by_hand() -> None:
     captured = capture(nn.Conv1d(3, 8, 5), (torch.randn(2, 3, 24),))
     assert flops(captured) == 2 * 3 * 8 * 5 * 20

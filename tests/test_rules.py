@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from laws import check_laws
-from samples import Sample, attention, contractions, inplace, layers, lookups, recurrences, reductions, shapes
+from samples import Sample, attention, contractions, grouped, inplace, layers, lookups, recurrences, reductions, shapes
 from samples.pointwise import Pointwise, traced
 from torch import Tensor, nn
 
@@ -16,7 +16,7 @@ from shrinkspeech.graph.compare import max_difference
 from shrinkspeech.groups.label import label
 from shrinkspeech.rules import pointwise, registered
 
-TABLES = (contractions, attention, shapes, inplace, reductions, recurrences, layers, lookups)
+TABLES = (contractions, grouped, attention, shapes, inplace, reductions, recurrences, layers, lookups)
 POINTWISE = [target for target, rule in registered().items() if rule in (pointwise.pointwise, pointwise.first)]
 
 

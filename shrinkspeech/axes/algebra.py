@@ -24,6 +24,9 @@ class Fixed:
     why: str = field(default="", compare=False)
 
 
+ONE = Fixed(1)
+
+
 @dataclass(frozen=True)
 class Label:
     """``size`` units that live or die together with every other axis that carries ``id``."""

@@ -116,10 +116,10 @@ def group_norm(
     eps: float = 1e-5,
     *_: Any,
 ) -> Tensor:
-    """``keeps`` holds one vector for the channels inside a group, [C/groups], or one for all channels, [C]."""
+    """``keeps`` holds one vector for the channels inside a group ``[C / groups]``; the groups are apart."""
     parts = x.reshape(x.shape[0], groups, x.shape[1] // groups, -1)
     keep = keeps[0]
-    factor = x.new_ones(()) if keep is None else keep.to(x.dtype).view(1, groups, -1, 1)
+    factor = x.new_ones(()) if keep is None else keep.to(x.dtype).view(1, 1, -1, 1)
     total = factor.expand_as(parts).sum((2, 3), keepdim=True).clamp_min(1e-6)
     centre = (parts * factor).sum((2, 3), keepdim=True) / total
     centred = parts - centre

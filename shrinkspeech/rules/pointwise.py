@@ -89,17 +89,6 @@ def prelu(site: Site) -> Effect:
     return Effect(outputs=(site.axes(x),))
 
 
-@rule(aten.glu.default)
-def glu(site: Site) -> Effect:
-    """The two halves of the axis are one label: ``a · sigmoid(b)``."""
-    axes, dim = list(site.axes(site.arg(0))), site.arg(1, "dim", -1)
-    half = axes[dim].size // 2
-    first, second = site.unifier.cut(axes[dim], [half, half], f"{site.node.target} halves it")
-    site.unify(first, second)
-    axes[dim] = first
-    return Effect(outputs=(tuple(axes),))
-
-
 @rule(aten.arange.default, aten.arange.start, aten.arange.start_step, aten.linspace.default, aten.hann_window.default)
 def positions(site: Site) -> Effect:
     """Values that depend on their position: removing an element would move the others."""

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from shrinkspeech.axes.algebra import Axes, Axis, Fixed, labels_of, product
+from shrinkspeech.axes.algebra import Axes, Fixed, labels_of
 from shrinkspeech.rules import masked
+from shrinkspeech.rules.equations import bind
 from shrinkspeech.rules.registry import Effect, Literal, Masked, Read, Site, Term, rule
 from shrinkspeech.rules.windows import each, slid
 
@@ -196,21 +197,16 @@ def _keyword_rank(form: Callable[..., Any]) -> Callable[..., Any]:
 
 @rule(aten.group_norm.default)
 def group_norm(site: Site) -> Effect:
-    """Channels are ``Product(G, c)``: whole groups may go, or the same channels inside every group."""
-    x, count = site.arg(0), site.arg(1)
-    axes = list(site.axes(x))
-    group, inner = site.unifier.fresh(count), site.unifier.fresh(axes[1].size // count)
-    channels: Axis = product(group, inner)
-    site.unify(axes[1], channels)
-    for position, name in ((2, "weight"), (3, "bias")):
-        if isinstance(site.arg(position, name), fx.Node):
-            site.unify(site.axes(site.arg(position, name))[0], channels)
-    axes[1] = channels
+    """Whole groups may go, or the same channels inside every group."""
+    count = site.arg(1)
+    group = site.unifier.fresh(count)
+    parameters = site.arg(2, "weight"), site.arg(3, "bias")
+    found = bind(site, "b (g c) ..., (g c), (g c) -> b (g c) ...", site.arg(0), *parameters, g=group)
     return Effect(
-        outputs=(tuple(axes),),
-        literals=(Literal((1,), group),),
-        masked=Masked(masked.group_norm, (product(Fixed(count), inner),)) if inner.size > 1 else None,
-        extra=cost(tuple(axes), 5.0),
+        outputs=(found.outputs,),
+        literals=(Literal((1,), group),) if count > 1 else (),
+        masked=Masked(masked.group_norm, (found.table["c"],)),
+        extra=cost(found.outputs, 5.0),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from shrinkspeech.axes.algebra import Axes, Axis, Fixed, labels_of
+from shrinkspeech.axes.algebra import ONE, Axes, Axis, Fixed, labels_of
 from shrinkspeech.axes.unifier import Unifier
 
 Path = tuple[int | str, ...]
@@ -24,11 +24,21 @@ Path = tuple[int | str, ...]
 
 @dataclass(frozen=True)
 class Read:
-    """Argument ``node`` is read across the units of its axis ``dim``; ``axis`` is the part that is contracted."""
+    """Argument ``node`` is read across the units of its axis ``dim``; ``axis`` is the part that is contracted.
+
+    Where ``dim`` holds more than that, row-major, ``outer`` and ``inner`` stand before and after it: a grouped convolution
+    reads the channels inside each group, and treats the groups apart.
+    """
 
     node: fx.Node
     dim: int
     axis: Axis
+    outer: Axis = ONE
+    inner: Axis = ONE
+
+    def mapped(self, change: Callable[[Axis], Axis]) -> Read:
+        """The same read with every axis changed."""
+        return Read(self.node, self.dim, change(self.axis), change(self.outer), change(self.inner))
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,7 @@ class Effect:
         """The same effect with every axis changed."""
         return Effect(
             outputs=tuple(tuple(map(change, axes)) for axes in self.outputs),
-            reads=tuple(Read(read.node, read.dim, change(read.axis)) for read in self.reads),
+            reads=tuple(read.mapped(change) for read in self.reads),
             terms=tuple(Term(term.factor, tuple(map(change, term.axes))) for term in self.terms),
             literals=tuple(
                 Literal(item.path, None if item.axis is None else change(item.axis)) for item in self.literals

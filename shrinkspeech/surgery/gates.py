@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from shrinkspeech.axes.algebra import Axis, evaluate
 from shrinkspeech.groups.groups import Groups
-from shrinkspeech.rules.registry import Masked
+from shrinkspeech.rules.registry import Masked, Read
 from shrinkspeech.surgery.ranks import Ranks
 
 ROUNDING = 1e-6
@@ -178,18 +178,19 @@ class _Scaled(torch.autograd.Function):
 
 
 class Gate(nn.Module):
-    """The switch where an axis is read: ``x → a·x + √(a(1 − a))·σ·ν`` on dimension ``dim``."""
+    """The switch where an axis is read: ``x → a·x + √(a(1 − a))·σ·ν`` on its dimension."""
 
-    def __init__(self, widths: Widths, axis: Axis, dim: int) -> None:
+    def __init__(self, widths: Widths, read: Read) -> None:
         super().__init__()
         self._widths = (widths,)
-        self.axis, self.dim = axis, dim
+        self.read, self.dim = read, read.dim
 
     def forward(self, x: Tensor) -> Tensor:
         widths = self._widths[0]
-        keep = widths.keep(self.axis)
+        keep = widths.keep(self.read.axis)
         if keep is None:
             return x
+        keep = keep.repeat_interleave(self.read.inner.size).repeat(self.read.outer.size)
         shape = [1] * x.dim()
         shape[self.dim] = -1
         if widths.overrides:

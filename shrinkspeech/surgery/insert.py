@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from shrinkspeech.axes.algebra import Axis
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated, watch
 from shrinkspeech.graph.modes import TrainableGraph
 from shrinkspeech.graph.normalise import mutates
 from shrinkspeech.groups.groups import Groups
+from shrinkspeech.rules.registry import Read
 from shrinkspeech.surgery.gates import Gate, MaskedOperator, Widths
 from shrinkspeech.surgery.ranks import Ranks
 
@@ -65,7 +65,7 @@ def insert_gates(module: TrainableGraph, groups: Groups, widths: Widths) -> Trai
     One gate serves all readers of the same tensor and axis between which nothing is changed in place.
     """
     graph, changes = module.graph, 0
-    gates: dict[tuple[fx.Node, int, Axis, int], fx.Node] = {}
+    gates: dict[tuple[fx.Node, Read, int], fx.Node] = {}
     nodes = {node.name: node for node in graph.nodes}
     for node in list(graph.nodes):
         changes += mutates(node)
@@ -76,9 +76,9 @@ def insert_gates(module: TrainableGraph, groups: Groups, widths: Widths) -> Trai
             current = nodes[source]
             for read in effect.reads:
                 if read.node.name == source and groups.moves(read.axis):
-                    key = (current, read.dim, read.axis, changes)
+                    key = (current, read, changes)
                     if key not in gates:
-                        gates[key] = _call(module, node, "gate", Gate(widths, read.axis, read.dim), (current,), {})
+                        gates[key] = _call(module, node, "gate", Gate(widths, read), (current,), {})
                     current = gates[key]
             node.replace_input_with(nodes[source], current)
         if effect.masked is not None and any(groups.moves(axis) for axis in effect.masked.axes):

@@ -49,6 +49,11 @@ def apply(forward: Callable[..., Any], **layers: Callable[[], Any]) -> Callable[
     return lambda: Apply(forward, **{name: make() for name, make in layers.items()})
 
 
+def chain(*layers: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    """A factory of layers one after the other."""
+    return lambda: nn.Sequential(*(layer() for layer in layers))
+
+
 def linear(inputs: int, outputs: int, bias: bool = True) -> Callable[[], nn.Module]:
     return lambda: nn.Linear(inputs, outputs, bias=bias)
 

@@ -7,14 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from samples import Sample, apply, conv, conv2, linear, randn, tensor
+from samples import Sample, apply, chain, conv, conv2, linear, randn, tensor
 
 aten = torch.ops.aten
 SOUND, IMAGE, FRAMES = randn(2, 3, 24), randn(2, 2, 9, 10), randn(2, 7, 6)
-
-
-def chain(*layers: Any) -> Any:
-    return lambda: nn.Sequential(*(layer() for layer in layers))
 
 
 def one(a: Any, b: Any) -> Any:
@@ -28,56 +24,12 @@ SAMPLES = [
     Sample(
         "conv1d_same", one(conv(3, 8, 4, padding="same"), conv(8, 4, padding="same")), SOUND, (aten.conv1d.padding,)
     ),
-    Sample(
-        "conv1d_grouped",
-        chain(conv(3, 12), conv(12, 18, groups=3), nn.ReLU, conv(18, 4)),
-        SOUND,
-        (aten.conv1d.default,),
-        3,
-    ),
-    Sample(
-        "conv1d_two_groupings",
-        chain(conv(3, 12), conv(12, 12, groups=2), conv(12, 12, groups=4), conv(12, 4)),
-        SOUND,
-        (),
-        1,
-    ),
-    Sample(
-        "conv1d_depthwise", chain(conv(3, 8), conv(8, 8, groups=8), nn.ReLU, conv(8, 4)), SOUND, (aten.conv1d.default,)
-    ),
-    Sample(
-        "conv1d_multiplier",
-        chain(conv(3, 8), conv(8, 24, groups=8), nn.ReLU, conv(24, 4)),
-        SOUND,
-        (aten.conv1d.default,),
-        2,
-    ),
-    Sample(
-        "conv1d_depthwise_same",
-        chain(conv(3, 8), conv(8, 8, groups=8, padding="same"), conv(8, 4)),
-        SOUND,
-        (aten.conv1d.padding,),
-    ),
     Sample("conv1d_no_bias", one(conv(3, 8, bias=False), conv(8, 4, bias=False)), SOUND, (aten.conv1d.default,)),
     Sample("conv2d", one(conv2(2, 8), conv2(8, 4, (1, 3))), IMAGE, (aten.conv2d.default,)),
     Sample(
         "conv2d_strided", one(conv2(2, 8, stride=(2, 1)), conv2(8, 4, dilation=(1, 2))), IMAGE, (aten.conv2d.default,)
     ),
     Sample("conv2d_same", one(conv2(2, 8, padding="same"), conv2(8, 4, padding="same")), IMAGE, (aten.conv2d.padding,)),
-    Sample(
-        "conv2d_grouped",
-        chain(conv2(2, 8), conv2(8, 12, groups=2), nn.ReLU, conv2(12, 4)),
-        IMAGE,
-        (aten.conv2d.default,),
-        3,
-    ),
-    Sample(
-        "conv2d_depthwise",
-        chain(conv2(2, 8), conv2(8, 8, groups=8), conv2(8, 16, 1), nn.ReLU, conv2(16, 4, 1)),
-        IMAGE,
-        (),
-        2,
-    ),
     Sample(
         "conv3d",
         one(lambda: nn.Conv3d(2, 6, 3), lambda: nn.Conv3d(6, 3, 1)),
@@ -87,19 +39,6 @@ SAMPLES = [
     Sample(
         "conv_transpose1d",
         one(lambda: nn.ConvTranspose1d(3, 8, 4, stride=2), lambda: nn.ConvTranspose1d(8, 4, 3)),
-        SOUND,
-        (aten.conv_transpose1d.default,),
-    ),
-    Sample(
-        "conv_transpose1d_grouped",
-        chain(conv(3, 12), lambda: nn.ConvTranspose1d(12, 18, 4, stride=2, groups=3), nn.ReLU, conv(18, 2)),
-        SOUND,
-        (aten.conv_transpose1d.default,),
-        3,
-    ),
-    Sample(
-        "conv_transpose1d_depthwise",
-        chain(conv(3, 8), lambda: nn.ConvTranspose1d(8, 8, 4, stride=2, groups=8), nn.ReLU, conv(8, 2)),
         SOUND,
         (aten.conv_transpose1d.default,),
     ),
@@ -244,13 +183,114 @@ SAMPLES = [
         apply(
             lambda m, x: torch.einsum("bti,ij,jo->bto", m.a(x), m.w, m.v),
             a=linear(6, 9),
-            w=tensor(9, 9),
-            v=tensor(9, 4),
+            w=tensor(9, 8),
+            v=tensor(8, 4),
+        ),
+        FRAMES,
+        (aten.einsum.default,),
+        2,
+    ),
+    Sample(
+        "einsum_path",
+        apply(
+            lambda m, x: aten.einsum.default("bti,ij,jo->bto", [m.a(x), m.w, m.v], path=[1, 2, 0, 1]),
+            a=linear(6, 9),
+            w=tensor(9, 8),
+            v=tensor(8, 4),
+        ),
+        FRAMES,
+        (aten.einsum.default,),
+        2,
+    ),
+    Sample(
+        "einsum_sums",
+        apply(
+            lambda m, x: torch.einsum("bti,bsj,ik->btsk", m.a(x), m.b(x), m.w).sum(2),
+            a=linear(6, 9),
+            b=linear(6, 5),
+            w=tensor(9, 4),
+        ),
+        FRAMES,
+        (aten.einsum.default,),
+        2,
+        referee=False,
+    ),
+    Sample(
+        "einsum_elements",
+        apply(
+            lambda m, x: m.c(torch.einsum("bti,btj->btij", m.a(x), m.b(x)).flatten(2)),
+            a=linear(6, 4),
+            b=linear(6, 3),
+            c=linear(12, 2),
+        ),
+        FRAMES,
+        (aten.einsum.default,),
+        2,
+    ),
+    Sample(
+        "einsum_weight_alone",
+        apply(
+            lambda m, x: m.b(torch.einsum("bti,jo->bto", m.a(x), m.w)), a=linear(6, 8), w=tensor(5, 9), b=linear(9, 4)
+        ),
+        FRAMES,
+        (aten.einsum.default,),
+        3,
+    ),
+    Sample(
+        "einsum_one",
+        apply(lambda m, x: m.b(torch.einsum("bti->bit", m.a(x)).mT), a=linear(6, 8), b=linear(8, 4)),
+        FRAMES,
+        (aten.einsum.default,),
+        1,
+    ),
+    Sample(
+        "einsum_diagonal",
+        apply(
+            lambda m, x: m.b(torch.einsum("btii->bti", m.a(x).unflatten(-1, (3, 3)))), a=linear(6, 9), b=linear(3, 4)
         ),
         FRAMES,
         (aten.einsum.default,),
         0,
         frozen=("einsum",),
+    ),
+    Sample(
+        "einsum_broadcast",
+        apply(
+            lambda m, x: torch.einsum("bti,io->bto", m.a(x).mean(-1, keepdim=True), m.w), a=linear(6, 8), w=tensor(5, 4)
+        ),
+        FRAMES,
+        (),
+        2,
         referee=False,
+    ),
+    Sample(
+        "conv1d_point",
+        apply(lambda m, x: m.c(m.b(m.a(x).tanh())), a=linear(24, 10), b=conv(3, 8, 1), c=linear(10, 4)),
+        SOUND,
+        (aten.conv1d.default,),
+        1,
+    ),
+    Sample(
+        "conv1d_point_strided",
+        apply(lambda m, x: m.c(m.b(m.a(x).tanh())), a=linear(24, 10), b=conv(3, 8, 1, stride=2), c=linear(5, 4)),
+        SOUND,
+        (),
+        0,
+        frozen=("slides over it",),
+    ),
+    Sample(
+        "conv1d_point_padded",
+        apply(lambda m, x: m.c(m.b(m.a(x).tanh())), a=linear(24, 10), b=conv(3, 8, 1, padding=1), c=linear(12, 4)),
+        SOUND,
+        (),
+        0,
+        frozen=("slides over it",),
+    ),
+    Sample(
+        "conv2d_point_on_one_side",
+        apply(lambda m, x: m.c(m.b(m.a(x).tanh())), a=linear(10, 7), b=conv2(2, 5, (3, 1)), c=linear(7, 4)),
+        IMAGE,
+        (aten.conv2d.default,),
+        1,
     ),
 ]

@@ -135,6 +135,14 @@ SAMPLES = [
         {"a": conv2(2, 20), "b": conv2(5, 2)},
     ),
     sample(
+        "pixel_unshuffle",
+        lambda m, x: m.b(F.pixel_unshuffle(m.a(x)[..., :6, :6], 2)),
+        aten.pixel_unshuffle.default,
+        1,
+        IMAGE,
+        {"a": conv2(2, 5), "b": conv2(20, 2)},
+    ),
+    sample(
         "channel_shuffle",
         lambda m, x: m.b(F.channel_shuffle(m.a(x), 3).relu()),
         aten.channel_shuffle.default,
