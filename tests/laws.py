@@ -1,4 +1,4 @@
-"""The two laws that every rule, every graph and every model must keep, and the count against two referees.
+"""The first two laws, which every rule, every graph and every model must keep, and the count against two referees.
 
 1. Open gates change nothing: the gated graph equals the captured one bit for bit.
 2. Closed equals sliced: at integer widths the gated graph and the sliced one give the same output.
