@@ -39,6 +39,20 @@ def real_fft(site: Site) -> Effect:
     return Effect(outputs=(tuple(axes),), extra=(Term(2.5 * points * math.log2(max(points, 2)), rows),))
 
 
+@rule(aten.diff.default)
+def diff(site: Site) -> Effect:
+    """Steps along one axis, which stays whole; on all others, what is put before and after has the axes of the input."""
+    axes, dim = list(site.axes(site.arg(0))), site.arg(2, "dim", -1) % len(site.shape())
+    for part in (site.arg(0), site.arg(3, "prepend"), site.arg(4, "append")):
+        for i, axis in enumerate(site.axes(part)):
+            if i == dim:
+                site.freeze(axis, f"{site.node.target} takes steps along it")
+            else:
+                site.unify(axes[i], axis)
+    axes[dim] = Fixed(site.shape()[dim])
+    return Effect(outputs=(tuple(axes),))
+
+
 @rule(aten.embedding.default)
 def embedding(site: Site) -> Effect:
     """Rows are addressed by number; the columns are an axis like any other."""

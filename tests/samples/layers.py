@@ -35,6 +35,12 @@ def fourier(x: Tensor) -> Tensor:
     return torch.fft.irfft(torch.fft.rfft(x, dim=-1) * (torch.arange(x.shape[-1] // 2 + 1) < 5), 22)
 
 
+def steps(m: Any, x: Tensor) -> Tensor:
+    """Second differences over time, from the frames of other layers on."""
+    before, after = m.c(x)[:, :2], m.d(x)[:, :1]
+    return m.b(torch.diff(m.a(x), 2, dim=1, prepend=before, append=after).tanh())
+
+
 def wavenet(m: Any, x: Tensor) -> Tensor:
     """Gated residual and skip."""
     y, total = m.inp(x), 0
@@ -130,6 +136,23 @@ SAMPLES = [
         1,
         SOUND,
         {"a": conv(3, 8), "b": conv(8, 2)},
+    ),
+    sample(
+        "diff",
+        steps,
+        aten.diff.default,
+        1,
+        FRAMES,
+        {"a": linear(6, 8), "c": linear(6, 8), "d": linear(6, 8), "b": linear(8, 2)},
+    ),
+    sample(
+        "diff_channels",
+        lambda m, x: m.b(m.a(x).diff().tanh()),
+        aten.diff.default,
+        0,
+        FRAMES,
+        {"a": linear(6, 8), "b": linear(7, 2)},
+        frozen=("takes steps along it",),
     ),
     sample(
         "wavenet",
