@@ -119,7 +119,7 @@ def test_a_sliced_model_of_other_widths(vad: Captured, tmp_path: Path) -> None:
     assert report.flops < 0.6 * shrinkspeech.flops(vad, seconds=0.5)
 
 
-def corrupted(model: Any) -> OnnxFile:
+def corrupted(model: Any, metadata: Any) -> OnnxFile:
     """The model with one weight of its last layer changed."""
     import onnx_ir
 

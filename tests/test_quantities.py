@@ -19,7 +19,7 @@ from shrinkspeech.budget.params import Params
 from shrinkspeech.budget.registry import only_target, quantity_named
 from shrinkspeech.budget.size import Size
 from shrinkspeech.errors import BudgetError
-from shrinkspeech.export.constants import parameters
+from shrinkspeech.export.constants import weight_elements
 from shrinkspeech.export.onnx_file import OnnxFile
 from shrinkspeech.fitting.recipe import load_recipe
 from shrinkspeech.fitting.report import Reached
@@ -140,7 +140,7 @@ def test_a_budget_of_parameters_is_met(captured: Captured, round_to: int) -> Non
 def test_a_budget_of_bytes_is_met_in_the_file(captured: Captured, tmp_path: Path) -> None:
     result = fit(captured, target_size="20kB")
     shrinkspeech.export_onnx(result.captured, tmp_path / "small.onnx")
-    found = 4 * parameters(OnnxFile.read(tmp_path / "small.onnx").proto)
+    found = 4 * weight_elements(OnnxFile.read(tmp_path / "small.onnx").proto)
     assert result.report.budget.reached == found
     assert 0.95 * 20_000 <= found <= 20_000
 

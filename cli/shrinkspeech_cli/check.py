@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -49,20 +50,55 @@ class Reference:
         return loading.capture(str(inside) if inside.is_file() else self.reference)
 
 
+@dataclass(frozen=True)
+class Fed:
+    """What the file is fed to be counted and timed, where its metadata does not say it."""
+
+    panel: ClassVar[str] = "What the file is fed"
+
+    seconds: Annotated[
+        float | None,
+        option(
+            "Seconds of audio in one item of the example. A file that ShrinkSpeech wrote says it itself.", metavar="S"
+        ),
+    ] = None
+    feed: Annotated[
+        list[str] | None,
+        option(
+            "What an input holds, such as lengths=16000 or lengths=16000,9000; once for each input.", metavar="NAME=N"
+        ),
+    ] = None
+    batch: Annotated[
+        int | None, option("Items in the example, where its first dimension does not say it.", metavar="N", min=1)
+    ] = None
+
+    def values(self) -> dict[str, list[float]] | None:
+        """Numbers by input.
+
+        Raises:
+            InputError: an option is no name with numbers.
+        """
+        from shrinkspeech.errors import InputError
+
+        found = {}
+        for text in self.feed or ():
+            name, _, numbers = text.rpartition("=")
+            try:
+                found[name.strip()] = [float(number) for number in numbers.split(",")]
+            except ValueError:
+                name = ""
+            if not name.strip():
+                raise InputError(f"cannot read --feed '{text}': write NAME=NUMBER or NAME=NUMBER,NUMBER,…")
+        return found or None
+
+
 @options
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="The ONNX file.", show_default=False)],
     limits: Limits,
     reference: Reference,
     loading: Loading,
-    seconds: Annotated[
-        float | None,
-        option(
-            "Seconds of audio in one item of the example. A file that ShrinkSpeech wrote says it itself.",
-            metavar="S",
-            rich_help_panel=Loading.panel,
-        ),
-    ] = None,
+    fed: Fed,
     threads: Annotated[int, option("Threads for the latency.", metavar="N", min=1)] = 1,
 ) -> None:
     """Measure an ONNX file; exit code 0 if every limit is met, 1 if one is not, 2 if it cannot be measured."""
@@ -78,8 +114,10 @@ def check(
         max_latency=allowed.get("latency"),
         reference=reference.capture(loading),
         tolerance=reference.tolerance,
-        seconds=seconds,
+        seconds=fed.seconds,
         example=_shapes(loading.example),
+        values=fed.values(),
+        batch=fed.batch,
         threads=threads,
     )
     _show(report)
@@ -110,4 +148,6 @@ def _show(report: CheckReport) -> None:
 
 def _number(name: str, value: float) -> str:
     """Counts with all their digits, so that a limit that is just missed shows why; small numbers with three."""
+    if name == "FLOP/s" and math.isinf(value):
+        return "?"
     return f"{value:,.0f}" if name in ("FLOP/s", "parameters", "bytes") else f"{value:.3g}"

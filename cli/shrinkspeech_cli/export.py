@@ -54,7 +54,8 @@ def export(
         tolerance=tolerance,
     )
     typer.echo(
-        f"wrote {report.path}: {report.bytes / 1000:,.1f} kB, opset {report.opset}, {human(report.flops)} FLOP/s; "
+        f"wrote {report.path}: {report.bytes / 1000:,.1f} kB, opset {report.opset}, {human(report.flops)} FLOP/s, "
+        f"{report.parameters:,} parameters; "
         f"agrees with torch within {report.difference:.1e} at {len(report.parity)} sizes"
     )
     if report.nonstandard:

@@ -52,7 +52,7 @@ def onnx_bytes(captured: Captured) -> float:
     """
     import onnx_ir
 
-    from shrinkspeech.export.constants import parameters
+    from shrinkspeech.export.constants import weight_elements
     from shrinkspeech.export.onnx_graph import onnx_model
 
-    return 4.0 * parameters(onnx_ir.to_proto(onnx_model(captured)))
+    return 4.0 * weight_elements(onnx_ir.to_proto(onnx_model(captured)))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from shrinkspeech.defaults import TOLERANCE
 from shrinkspeech.errors import ExportError, InputError
-from shrinkspeech.export.constants import parameters
-from shrinkspeech.export.feed import Example, example_shapes, one_item, random_feed
-from shrinkspeech.export.file_cost import OnnxCost, onnx_flops
-from shrinkspeech.export.onnx_file import OnnxFile, Shape
+from shrinkspeech.export.assumed import decided
+from shrinkspeech.export.feed import Feed, Values, example_feed, single
+from shrinkspeech.export.file_cost import OnnxCost, cost_of, said_seconds
+from shrinkspeech.export.onnx_file import OnnxFile
+from shrinkspeech.export.parameters import parameters
 from shrinkspeech.export.parity import parity, shapes_of, shapes_text, sized_as, sizes_to_try
+from shrinkspeech.export.shapes import Example
 from shrinkspeech.export.timing import timing
 from shrinkspeech.graph.captured import Captured
 
@@ -34,7 +35,7 @@ class CheckRow:
     limit: float | None = None
     note: str = ""
     sound: bool = True
-    """Whether the value is whole: a count that leaves operators out meets no limit."""
+    """Whether the value can be relied on: a count that leaves operators out, or hangs on a guess, meets no limit."""
 
     @property
     def met(self) -> bool:
@@ -65,6 +66,8 @@ def check(
     tolerance: float = TOLERANCE,
     seconds: float | None = None,
     example: Example | None = None,
+    values: Values | None = None,
+    batch: int | None = None,
     threads: int = 1,
     repeats: int = 20,
 ) -> CheckReport:
@@ -72,39 +75,54 @@ def check(
 
     Args:
         max_flops: FLOP/s, as counted from the graph; counted anyway where it is known what a second of audio is.
-        max_params: elements of its constants.
-        max_bytes: size of the file.
+        max_params: parameters, see ``export/parameters.py``.
+        max_bytes: size of the file and of those beside it that hold its tensors.
         max_latency: time in s to process the example with a batch of one, on ``threads`` threads.
         reference: a model that the file must agree with, within ``tolerance`` (relative), at several sizes.
         seconds: audio that one item of the example holds, in s; needed where the file's metadata does not say it.
         example: shapes of the inputs; needed where neither metadata nor graph say them.
+        values: what some inputs hold, such as lengths; needed where the cost depends on them and the metadata has none.
+        batch: items in the example, where the first dimension of the first input does not say it.
 
     Raises:
         InputError: the file is not a valid ONNX model, or sizes or seconds are needed and not known.
     """
     file = OnnxFile.read(path)
-    rows = [
-        CheckRow("parameters", parameters(file.proto), max_params),
+    counted = parameters(file)
+    if max_flops is not None:
+        said_seconds(file, seconds)
+    feed = None
+    try:
+        feed = decided(file, example_feed(file, example, values, batch))
+        rows = [_cost(cost_of(file, feed, seconds), max_flops)]
+    except InputError as error:
+        needed = (max_flops, seconds, values, batch, max_latency if feed is None else None)
+        if any(option is not None for option in needed):
+            raise
+        rows = [CheckRow("FLOP/s", math.inf, note=f"not counted: {error}")]
+    rows += [
+        CheckRow("parameters", counted.count, max_params, counted.note),
         CheckRow("bytes", file.size, max_bytes),
     ]
-    if max_flops is not None or seconds is not None or "seconds" in file.metadata:
-        rows.insert(0, _cost(onnx_flops(file, seconds, example), max_flops))
-    if max_latency is not None:
-        rows.append(_latency(file, example_shapes(file, example), max_latency, threads, repeats))
+    if feed is not None and max_latency is not None:
+        rows.append(_latency(file, feed, max_latency, threads, repeats))
     if reference is not None:
         rows += _agreement(file, reference, tolerance)
     return CheckReport(str(path), tuple(rows))
 
 
 def _cost(cost: OnnxCost, limit: float | None) -> CheckRow:
-    missing = ", ".join(f"{count} × {name}" for name, count in cost.uncounted.items())
-    return CheckRow("FLOP/s", cost.flops, limit, f"not counted: {missing}" if missing else "", sound=not missing)
+    open_points = [*(f"not counted: {count} × {name}" for name, count in cost.uncounted.items()), *cost.doubts]
+    return CheckRow("FLOP/s", cost.flops, limit, "; ".join([*open_points, *cost.notes]), sound=not open_points)
 
 
-def _latency(file: OnnxFile, shapes: Mapping[str, Shape], limit: float, threads: int, repeats: int) -> CheckRow:
-    single = one_item(file, shapes)
-    measured = timing(file, random_feed(file, single), threads, repeats)
-    return CheckRow("latency (s)", measured, limit, f"{shapes_text(list(single.values()))}, {threads} thread(s)")
+def _latency(file: OnnxFile, feed: Feed, limit: float, threads: int, repeats: int) -> CheckRow:
+    alone = single(file, feed)
+    measured = timing(file, alone.arrays, threads, repeats)
+    notes = [f"{shapes_text([array.shape for array in alone.arrays.values()])}, {threads} thread(s)", *alone.doubts]
+    if alone.items > 1:
+        notes.append(f"the file fixes a batch of {alone.items}")
+    return CheckRow("latency (s)", measured, limit, "; ".join(notes), sound=not alone.doubts)
 
 
 def _agreement(file: OnnxFile, reference: Captured, tolerance: float) -> list[CheckRow]:

@@ -22,9 +22,14 @@ def bodies(model: onnx.ModelProto) -> Iterator[Any]:
 def _nested(body: Any) -> Iterator[Any]:
     yield body
     for node in body.node:
-        for item in node.attribute:
-            for inner in [item.g] if item.type == onnx.AttributeProto.GRAPH else item.graphs:
-                yield from _nested(inner)
+        for inner in bodies_of(node):
+            yield from _nested(inner)
+
+
+def bodies_of(node: Any) -> Iterator[Any]:
+    """Graphs inside a node: branches of an ``If``, the body of a ``Loop``."""
+    for item in node.attribute:
+        yield from [item.g] if item.type == onnx.AttributeProto.GRAPH else item.graphs
 
 
 def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -42,13 +47,28 @@ def locations(model: onnx.ModelProto) -> set[str]:
     return {external_data_helper.ExternalDataInfo(tensor).location for tensor in outside}
 
 
-def parameters(model: onnx.ModelProto) -> int:
-    """Elements of the floating-point and 8-bit (or smaller) constants that the file holds."""
-    nodes = [node for body in (model.graph, *model.functions) for node in body.node if _is_constant(node)]
-    constants = [item.t for node in nodes for item in node.attribute if item.name == "value"]
-    held = [*model.graph.initializer, *constants]
-    return sum(math.prod(tensor.dims) for tensor in held if tensor.data_type in WEIGHT_TYPES)
+def weight_elements(model: onnx.ModelProto) -> int:
+    """Elements of the floating-point and 8-bit (or smaller) constants that the model holds; of a sparse one those it stores."""
+    return sum(math.prod(tensor.dims) for tensor in _constants(model) if tensor.data_type in WEIGHT_TYPES)
 
 
-def _is_constant(node: Any) -> bool:
-    return node.domain in ("", "ai.onnx") and node.op_type == "Constant"
+def _constants(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Initialisers and what ``Constant`` nodes return, as tensors."""
+    for body in bodies(model):
+        yield from getattr(body, "initializer", ())
+        yield from (sparse.values for sparse in getattr(body, "sparse_initializer", ()))
+        for node in body.node:
+            if node.domain in ("", "ai.onnx") and node.op_type == "Constant":
+                yield from (_value(item) for item in node.attribute)
+
+
+def _value(item: onnx.AttributeProto) -> onnx.TensorProto:
+    """The tensor that an attribute of ``Constant`` stands for."""
+    if item.type == onnx.AttributeProto.TENSOR:
+        return item.t
+    if item.type == onnx.AttributeProto.SPARSE_TENSOR:
+        return item.sparse_tensor.values
+    many = {"value_floats": len(item.floats), "value_float": 1}.get(item.name)
+    if many is None:
+        return onnx.TensorProto(data_type=onnx.TensorProto.INT64)
+    return onnx.TensorProto(data_type=onnx.TensorProto.FLOAT, dims=[many])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,11 @@ from torch.utils import _pytree as pytree
 from shrinkspeech import __version__
 from shrinkspeech.defaults import TOLERANCE
 from shrinkspeech.errors import ExportError, InputError
+from shrinkspeech.export.constants import weight_elements
+from shrinkspeech.export.feed import KEPT_VALUES
 from shrinkspeech.export.onnx_file import OnnxFile, dims_of, first_line
 from shrinkspeech.export.onnx_graph import input_names, onnx_model
+from shrinkspeech.export.parameters import CONSTANTS, PARAMETERS
 from shrinkspeech.export.parity import Difference, parity, shapes_of, shapes_text, sized_as, sizes_to_try
 from shrinkspeech.files import replacing
 from shrinkspeech.graph.captured import Captured
@@ -39,6 +43,7 @@ class ExportReport:
         parity: for each set of inputs that was tried its shapes and the largest relative difference.
         dynamic: for each input the dimensions that may have any size, with their names.
         flops: FLOP/s (2 × multiply-accumulates) of the model.
+        parameters: elements of the model's parameters, each tensor once.
         nonstandard: operators that are not in the ONNX standard.
         notes: what could not be had, in sentences.
     """
@@ -50,6 +55,7 @@ class ExportReport:
     parity: tuple[Difference, ...]
     dynamic: Mapping[str, Mapping[int, str]]
     flops: float
+    parameters: int
     nonstandard: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -71,7 +77,8 @@ def export_onnx(
 
     Args:
         metadata: entries for the file's own metadata, such as ``source``, ``widths`` (JSON) and ``budget``. The version
-            of ShrinkSpeech, the FLOP/s, ``seconds`` and the example's shapes are added.
+            of ShrinkSpeech, the FLOP/s, ``seconds``, the number of parameters, the example's shapes, and its values in
+            inputs that are no signal (lengths, masks, states of a few numbers) are added.
         seconds: audio that one item of the example batch holds, in s.
         tolerance: largest difference from torch that is accepted, relative to the largest value of an output.
 
@@ -80,12 +87,13 @@ def export_onnx(
             one that was there before stays as it was.
     """
     refuse_outdated(captured.graph_module)
+    if not 0 < seconds < math.inf:
+        raise InputError(f"the seconds of audio in the example must be a number above 0, not {seconds}")
     model = onnx_model(captured)
     cost = flops(captured, seconds=seconds)
     model.producer_name, model.producer_version = "shrinkspeech", __version__
     model.metadata_props.clear()
-    model.metadata_props.update({**(metadata or {}), **_own_metadata(captured, cost, seconds)})
-    file = _serialised(model)
+    file = _serialised(model, {**(metadata or {}), **_own_metadata(captured, cost, seconds)})
     compared, notes = _proved(captured, file, tolerance)
     with replacing(path) as temporary:
         temporary.write_bytes(file.data)
@@ -97,6 +105,7 @@ def export_onnx(
         parity=compared,
         dynamic=_dynamic(file),
         flops=cost,
+        parameters=captured.parameter_count,
         nonstandard=_nonstandard(file),
         notes=notes,
     )
@@ -107,15 +116,30 @@ def _own_metadata(captured: Captured, cost: float, seconds: float) -> dict[str, 
         "shrinkspeech_version": __version__,
         "flops_per_second": repr(cost),
         "seconds": repr(float(seconds)),
+        "batch": str(captured.batch),
         "example_shapes": json.dumps(shapes_of(captured.example_inputs)),
+        "example_values": json.dumps(_kept_values(captured)),
+        PARAMETERS: str(captured.parameter_count),
     }
 
 
-def _serialised(model: Any) -> OnnxFile:
+def _kept_values(captured: Captured) -> dict[str, Any]:
+    """What the example holds where it is no signal: whole numbers and truth values, and inputs of one number an item."""
+    tensors = [x for x in pytree.tree_leaves(captured.example_inputs) if isinstance(x, Tensor) and not x.is_complex()]
+    return {
+        name: x.tolist()
+        for name, x in zip(input_names(captured), tensors, strict=False)
+        if x.numel() <= (captured.batch if x.is_floating_point() else KEPT_VALUES)
+    }
+
+
+def _serialised(model: Any, metadata: Mapping[str, str]) -> OnnxFile:
     import onnx_ir
 
     try:
         proto = onnx_ir.to_proto(model)
+        for key, value in {**metadata, CONSTANTS: str(weight_elements(proto))}.items():
+            proto.metadata_props.add(key=key, value=value)
         onnx.checker.check_model(proto)
         return OnnxFile.of(proto)
     except Exception as error:  # the checker and protobuf (2 GiB at most) each raise their own

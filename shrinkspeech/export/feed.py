@@ -1,90 +1,146 @@
-"""What an ONNX file is fed to be counted and timed."""
+"""What an ONNX file is fed to be counted and timed: the example's own shapes and values where somebody says them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import onnx
 
 from shrinkspeech.errors import InputError
-from shrinkspeech.export.onnx_file import OnnxFile, Shape, dims_of
+from shrinkspeech.export.onnx_file import OnnxFile, Shape
+from shrinkspeech.export.shapes import Example, batch_places, entry, example_shapes, items_of, lead_input
 
-Example = Sequence[Sequence[int]] | Mapping[str, Sequence[int]]
-"""Shapes of the inputs, in the order of the graph or by name."""
+Array = np.ndarray[Any, Any]
+
+Values = Mapping[str, float | Sequence[float]]
+"""What inputs hold, by name: one number for all their elements, or one for each."""
+
+KEPT_VALUES = 4096
+"""Inputs of more elements than this are not written into a file's metadata."""
 
 
-def example_shapes(file: OnnxFile, example: Example | None = None) -> dict[str, Shape]:
-    """The shape of each input, by name: as given, else from the metadata, else as fixed in the graph.
+@dataclass(frozen=True)
+class Feed:
+    """Inputs of one run.
+
+    Attributes:
+        arrays: the inputs by name.
+        items: how many items of a batch they hold.
+        notes: what was taken because nobody says it, in sentences.
+        assumed: inputs that hold a number for each item (or one), which nobody says.
+        doubts: what the cost depends on and nobody says, in sentences: no limit is met on it.
+    """
+
+    arrays: Mapping[str, Array]
+    items: int
+    notes: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+    def with_value(self, name: str, value: float) -> Feed:
+        """The same with one number in the whole of an input."""
+        old = self.arrays[name]
+        return replace(self, arrays={**self.arrays, name: np.full(old.shape, value).astype(old.dtype)})
+
+
+def example_feed(
+    file: OnnxFile, example: Example | None = None, values: Values | None = None, batch: int | None = None
+) -> Feed:
+    """Inputs for a file, with the values that are given or that its metadata keeps; noise and ones where none are.
+
+    Args:
+        example: shapes of the inputs; from the file's metadata if not given, or as fixed in the graph.
+        values: what some inputs hold.
+        batch: items in the example; the first input's first dimension if not given, where that may have any size.
 
     Raises:
-        InputError: no shape is known, or the given ones do not fit the graph's inputs.
+        InputError: no shape is known, or what is given does not fit the graph's inputs.
     """
-    inputs = file.inputs
-    if example is None and "example_shapes" in file.metadata:
-        example = json.loads(file.metadata["example_shapes"])
-    if example is None:
-        example = [_fixed_shape(value) for value in inputs]
-    if not isinstance(example, Mapping):
-        if len(example) != len(inputs):
-            names = ", ".join(value.name for value in inputs)
-            given = f"{len(example)} example shapes were given"
-            raise InputError(f"{given}, the model has {len(inputs)} inputs: {names} (--example)")
-        example = dict(zip((value.name for value in inputs), example, strict=True))
-    missing = [value.name for value in inputs if value.name not in example]
-    if missing:
-        raise InputError(f"there is no example shape for input '{missing[0]}': give it with --example")
-    return {value.name: _fitting(value, example[value.name]) for value in inputs}
-
-
-def _fixed_shape(value: Any) -> Shape:
-    dims = dims_of(value)
-    if not all(dim.HasField("dim_value") for dim in dims):
-        text = ", ".join(dim.dim_param or str(dim.dim_value or "?") for dim in dims)
-        raise InputError(f"input '{value.name}' has no fixed size ({text}): give a shape with --example")
-    return tuple(int(dim.dim_value) for dim in dims)
-
-
-def _fitting(value: Any, shape: Sequence[int]) -> Shape:
-    dims = dims_of(value)
-    fits = len(dims) == len(shape) and all(
-        not dim.HasField("dim_value") or dim.dim_value == size for dim, size in zip(dims, shape, strict=True)
-    )
-    if not fits:
-        text = ", ".join(str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims)
-        raise InputError(f"the example shape {tuple(shape)} does not fit input '{value.name}' ({text}) (--example)")
-    return tuple(int(size) for size in shape)
-
-
-def random_feed(file: OnnxFile, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray[Any, Any]]:
-    """Inputs of the given shapes: quiet noise, and ones where whole numbers are asked for."""
+    shapes = example_shapes(file, example)
+    items, notes = items_of(file, shapes, batch)
+    given = dict(values or {})
+    unknown = sorted(given.keys() - shapes.keys())
+    if unknown:
+        raise InputError(f"--feed {unknown[0]} names no input: the model has {', '.join(shapes)}")
+    said = {**_kept_values(file, shapes), **given}
+    arrays, assumed = {}, []
+    lead = lead_input(file, shapes)
+    per_batch = 1 if lead is None else max(1, shapes[lead.name][0])
     generator = np.random.default_rng(0)
-    feed = {}
     for value in file.inputs:
-        kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        floating = np.issubdtype(kind, np.floating)
-        data = generator.normal(0.0, 0.1, shapes[value.name]) if floating else np.ones(shapes[value.name])
-        feed[value.name] = data.astype(kind)
-    return feed
+        name, shape, kind = value.name, shapes[value.name], _kind(value)
+        few = int(np.prod(shape)) <= per_batch
+        if name in said:
+            arrays[name] = _filled(name, said[name], shape, kind)
+        elif np.issubdtype(kind, np.floating) and not few:
+            arrays[name] = generator.normal(0.0, 0.1, shape).astype(kind)
+        else:
+            arrays[name] = np.ones(shape, kind)
+            if few and not np.issubdtype(kind, np.bool_):
+                assumed.append(name)
+            else:
+                notes += (f"'{name}' is fed ones",)
+    return Feed(arrays, items, notes, tuple(assumed))
 
 
-def batch_size(file: OnnxFile, shapes: Mapping[str, Shape]) -> int:
-    """Items in a batch of the given shapes: the first input's first dimension where it may have any size, else 1."""
-    first = next((value for value in file.inputs if dims_of(value)), None)
-    if first is None or dims_of(first)[0].HasField("dim_value"):
-        return 1
-    return shapes[first.name][0]
+def _kind(value: Any) -> np.dtype[Any]:
+    return onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
 
 
-def one_item(file: OnnxFile, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """The shapes with a batch of one: every dimension of the batch's name becomes 1."""
-    first = dims_of(file.inputs[0]) if file.inputs else []
-    batch = first[0].dim_param if first else ""
+def _filled(name: str, numbers: Any, shape: Shape, kind: np.dtype[Any]) -> Array:
+    given = np.asarray(numbers)
+    if given.size not in (1, int(np.prod(shape))):
+        text = "×".join(map(str, shape)) or "one number"
+        raise InputError(f"--feed {name}: {given.size} numbers do not fill {text}: give one, or one for each element")
+    filled = np.broadcast_to(given.reshape(-1), shape) if given.size == 1 else given.reshape(shape)
+    with np.errstate(invalid="ignore"):
+        made: Array = filled.astype(kind)
+    if not np.issubdtype(kind, np.floating) and not np.array_equal(made, filled):
+        raise InputError(f"--feed {name}: the input holds {kind}, and {numbers} is none")
+    return made
 
-    def single(value: Any) -> Shape:
-        sized = zip(dims_of(value), shapes[value.name], strict=True)
-        return tuple(1 if batch and dim.dim_param == batch else size for dim, size in sized)
 
-    return {value.name: single(value) for value in file.inputs}
+def _kept_values(file: OnnxFile, shapes: Mapping[str, Shape]) -> dict[str, Array]:
+    """Values that the export kept, as long as nothing but the number of items is asked for otherwise."""
+    kept = entry(file, "example_values", "--feed") or {}
+    if not isinstance(kept, Mapping):
+        raise InputError(f"the entry 'example_values' of {file} is no list of inputs: give --feed")
+    if not kept or {name: shape[1:] for name, shape in shapes.items()} != {
+        name: shape[1:] for name, shape in example_shapes(file).items()
+    }:
+        return {}
+    return {name: _numbers(file, name, kept[name], shapes[name]) for name in kept.keys() & shapes.keys()}
+
+
+def _numbers(file: OnnxFile, name: str, kept: Any, shape: Shape) -> Array:
+    """Values of the metadata, repeated or cut to the number of items asked for: the longest remain."""
+    try:
+        whole = np.asarray(kept)
+    except ValueError:  # lists of different lengths
+        whole = np.asarray(None)
+    if whole.dtype.kind not in "biuf":
+        raise InputError(f"the entry 'example_values' of {file} holds no numbers for '{name}': give --feed")
+    if whole.shape[1:] != shape[1:] or whole.shape[:1] == shape[:1]:
+        return whole
+    order = np.argsort(-whole.reshape(len(whole), -1).astype(float).sum(1), kind="stable")
+    return np.resize(whole[order], shape)
+
+
+def single(file: OnnxFile, feed: Feed) -> Feed:
+    """The longest item of a feed alone: the one with the largest whole numbers, which are lengths or masks."""
+    places = batch_places(file, {name: array.shape for name, array in feed.arrays.items()}, feed.items)
+    whole = [
+        np.moveaxis(array, places[name][0], 0).reshape(feed.items, -1).astype(float).sum(1)
+        for name, array in feed.arrays.items()
+        if places[name] and not np.issubdtype(array.dtype, np.floating)
+    ]
+    chosen = int(np.argmax(whole[0])) if whole else 0
+    arrays = dict(feed.arrays)
+    for name, dims in places.items():
+        for dim in dims:
+            arrays[name] = arrays[name].take([chosen], axis=dim)
+    alone = 1 if any(places.values()) else feed.items
+    return replace(feed, arrays=arrays, items=alone)

@@ -51,6 +51,11 @@ class Captured:
         tensors = [x for x in pytree.tree_leaves(self.example_inputs) if isinstance(x, Tensor) and x.dim() > 1]
         return int(tensors[0].shape[0]) if tensors else 1
 
+    @property
+    def parameter_count(self) -> int:
+        """Elements of the model's ``nn.Parameter`` tensors, each tensor once; buffers (tables, statistics) are none."""
+        return sum(x.numel() for x in self.graph_module.parameters())
+
     def module(self) -> TrainableGraph:
         """A trainable copy: its ``train()`` and ``eval()`` work; parameters are not shared.
 
