@@ -103,6 +103,14 @@ def test_values_that_the_file_keeps_are_fed(tmp_path: Path) -> None:
     assert onnx_flops(path, values={"n": 10}).flops == 2 * 10 * IN * OUT
 
 
+def test_the_batch_alone_is_cut_to_one_item(tmp_path: Path) -> None:
+    nodes = [node("MatMul", "x w", "h"), node("ReduceSum", "state", "s", keepdims=0), node("Add", "h s")]
+    inputs = {"x": ["n", "time", IN], "state": ["layers", "n", 3]}
+    file = OnnxFile.read(written(tmp_path / "a.onnx", nodes, inputs, {"w": (IN, OUT)}))
+    alone = single(file, example_feed(file, [(2, FRAMES, IN), (4, 2, 3)]))
+    assert {name: array.shape for name, array in alone.arrays.items()} == {"x": (1, FRAMES, IN), "state": (4, 1, 3)}
+
+
 def test_an_export_keeps_lengths_and_a_check_feeds_them(tmp_path: Path) -> None:
     class Cut(nn.Module):
         def __init__(self) -> None:
@@ -141,7 +149,7 @@ def test_a_fixed_batch_counts_once(tmp_path: Path) -> None:
     assert onnx_flops(samples, seconds=1.0).flops == 2 * 96 * 4 * 5
 
 
-@pytest.mark.parametrize("entry", ["1e308", "inf", "nan", "0", "-1", "long"])
+@pytest.mark.parametrize("entry", ["1e308", "400", "inf", "nan", "0", "-1", "long"])
 def test_seconds_that_cannot_be_are_refused(entry: str, tmp_path: Path) -> None:
     path = cutting(tmp_path / "a.onnx", metadata={"seconds": entry})
     example = [(2, FRAMES, IN), (2,)]

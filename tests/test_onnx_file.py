@@ -10,6 +10,7 @@ import pytest
 
 from shrinkspeech.errors import InputError
 from shrinkspeech.export.check import check
+from shrinkspeech.export.file_cost import onnx_flops
 from shrinkspeech.export.onnx_file import OnnxFile
 from tests.onnx_files import node, written
 
@@ -48,6 +49,7 @@ def test_tensors_beside_the_file_belong_to_it(plain: Path, parted: Path) -> None
     assert file.size == parted.stat().st_size + beside.stat().st_size
     x = {"x": np.ones((2, 4, 32), np.float32)}
     np.testing.assert_array_equal(file.session().run(None, x)[0], OnnxFile.read(plain).session().run(None, x)[0])
+    assert onnx_flops(parted, 1.0, [(2, 4, 32)]).flops == 2 * 4 * 32 * 16
     [row] = [row for row in check(parted).rows if row.name == "bytes"]
     assert row.measured == file.size
     assert not check(parted, max_bytes=file.size - 1).met
