@@ -167,6 +167,8 @@ def test_export_of_no_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["--max-flops", "25%"], "is a share"),
         (["--max-latency", "soon"], "cannot read --max-latency 'soon'"),
         (["--factory", "tiny:Net"], "belong to --reference"),
+        (["--feed", "lengths"], "cannot read --feed 'lengths'"),
+        (["--feed", "lengths=long"], "cannot read --feed 'lengths=long'"),
         ([], "there is no file nowhere.onnx"),
     ],
 )

@@ -20,6 +20,7 @@ from shrinkspeech.export.feed import example_feed, single
 from shrinkspeech.export.file_cost import onnx_flops
 from shrinkspeech.export.onnx_file import OnnxFile
 from shrinkspeech.graph.capture import capture
+from tests.command import run
 from tests.onnx_files import node, written
 
 FRAMES, IN, OUT = 50, 6, 5
@@ -202,3 +203,12 @@ def test_metadata_that_cannot_be_read_is_named(entries: dict[str, str], tmp_path
     path = cutting(tmp_path / "a.onnx", metadata={**shapes, **entries})
     with pytest.raises(InputError, match=f"the entry '{next(iter(entries))}' of .*a.onnx .*: give --"):
         onnx_flops(path, seconds=1.0)
+
+
+def test_the_command_takes_values_and_a_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(cutting(tmp_path / "a.onnx", "n", (2, FRAMES)))
+    options = ["--seconds", "1", "--feed", f"n={FRAMES},3", "--batch", "2", "--max-flops", str(WHOLE)]
+    code, out, _ = run(["check", path, *options], capsys)
+    assert (code, f"{WHOLE:,}" in out) == (0, True), out
+    code, out, _ = run(["check", path], capsys)
+    assert (code, out.splitlines()[1].split()[:2]) == (0, ["FLOP/s", "?"])
