@@ -137,7 +137,7 @@ LIBRARY = {
     "inspect": [],
 }
 LIBRARY["sweep"] = [of_function(shrinkspeech.sweep), *LIBRARY["fit"][1:]]
-NAMES = {"top_k": "top", "output": "run", "model_output": "output"}
+NAMES = {"top_k": "top"}
 WRITTEN = {"snr": "-5:20", "where": None, "noise_where": None, "seconds": None}
 """Defaults that the command line writes in its own way, or finds out."""
 
