@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+import shrinkspeech
 from shrinkspeech.budget.amounts import human
 from shrinkspeech.budget.flops import Flops
 from shrinkspeech.budget.goal import Goal
 from shrinkspeech.budget.size import Size
 from shrinkspeech.budget.widths import repair, rescale, uniform
 from shrinkspeech.errors import BudgetError
-from shrinkspeech.groups.cost import Polynomial
+from shrinkspeech.groups.cost import DifferentiableCost, Maximum, Polynomial
 
 
 def chain(sizes: list[int], step: int = 1, lowest: int = 1) -> Goal:
@@ -88,6 +92,21 @@ def test_among_some_groups_the_others_are_whole() -> None:
     assert goal.full == {"g1": 20}
     assert goal.cost.terms == {("g1",): 2 * 12 + 2 * 10, (): 20 * 12 + 6 * 10}
     assert goal.at({"g1": 7}) == chain([30, 20, 10]).at({"g0": 12, "g1": 7, "g2": 10})
+
+
+def test_the_widths_of_a_model() -> None:
+    """Widths are multiples of 4 where the group is larger; the smallest one allowed is rounded up."""
+    model = nn.Sequential(nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 12), nn.ReLU(), nn.Linear(12, 2))
+    captured = shrinkspeech.capture(model.eval(), (torch.randn(2, 5),))
+    groups = shrinkspeech.label(captured).restrict(min_width=2)
+    goal = Goal.whole(Flops, captured, groups, seconds=0.5, round_to=4)
+    small, large = goal.full
+    assert goal.full == {small: 3, large: 12}
+    assert goal.step == {small: 1, large: 4}
+    assert goal.lowest == {small: 2, large: 4}
+    assert goal.original == goal.target == goal.flops.at(goal.full) == 2 * 2 * (5 * 3 + 3 * 12 + 12 * 2)
+    assert goal.smallest == 2 * 2 * (5 * 2 + 2 * 4 + 4 * 2)
+    assert goal.measure(captured) is None
 
 
 # -- repair -------------------------------------------------------------------------------------------------------
@@ -179,3 +198,92 @@ def test_rescaled_widths_cost_exactly_the_target(share: float) -> None:
     target = goal.smallest + share * (goal.original - goal.smallest)
     found = rescale({"g0": 3.0, "g1": 2.0, "g2": 3.3}, goal, target)
     assert goal.at(found) == pytest.approx(target, rel=1e-6)
+
+
+# -- the largest of several polynomials ---------------------------------------------------------------------------
+
+
+def worst(full: dict[str, int], *parts: dict[tuple[str, ...], float]) -> Goal:
+    """A goal whose cost is the largest of several polynomials."""
+    cost, one = Maximum.of(map(Polynomial, parts)), dict.fromkeys(full, 1)
+    return Goal(Flops, cost, full, one, one, cost.at(full), cost.at(full), Polynomial({}))
+
+
+def test_the_largest_of_several() -> None:
+    cost = Maximum.of(
+        [Polynomial({("a",): 10.0}), Polynomial({("b", "c"): 1.0, (): 5.0}), Polynomial({("b", "c"): 1.0})]
+    )
+    assert [part.terms for part in cost.parts] == [{("a",): 10.0}, {("b", "c"): 1.0, (): 5.0}], (
+        "the last is never largest"
+    )
+    assert cost.at({"a": 1, "b": 2, "c": 4}) == 13
+    assert cost.at({"a": 2, "b": 2, "c": 4}) == 20
+    assert [part.terms for part in cost.fix({"b": 2, "c": 4}).parts] == [{(): 13.0}, {("a",): 10.0}]
+    assert cost.exceeding({"a": 2, "b": 2, "c": 4}, 20.0) == set()
+    assert cost.exceeding({"a": 2, "b": 2, "c": 4}, 15.0) == {"a"}
+    assert cost.exceeding({"a": 2, "b": 2, "c": 4}, 12.0) == {"a", "b", "c"}
+    assert Maximum.of([]).at({}) == 0.0
+
+
+def test_the_slope_is_that_of_the_largest() -> None:
+    cost = DifferentiableCost(Maximum.of([Polynomial({("a",): 10.0}), Polynomial({("b", "b"): 1.0})]), ["a", "b"])
+    for values, value, slope in (((2.0, 3.0), 20.0, [10.0, 0.0]), ((2.0, 5.0), 25.0, [0.0, 10.0])):
+        widths = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+        found = cost(widths)
+        found.backward()
+        assert found.item() == value
+        assert widths.grad is not None
+        assert widths.grad.tolist() == slope
+
+
+def test_uniform_goes_on_with_what_does_not_limit() -> None:
+    """10 (a + b) and 4 (c + d), at most 60: 3 of a and b each; c and d are whole but for their own limit of 7.5."""
+    goal = worst(dict.fromkeys("abcd", 10), {("a",): 10.0, ("b",): 10.0}, {("c",): 4.0, ("d",): 4.0})
+    assert uniform(goal, 60.0) == {"a": 3, "b": 3, "c": 7, "d": 7}
+    assert uniform(goal, 100.0) == {"a": 5, "b": 5, "c": 10, "d": 10}
+    assert uniform(goal, 200.0) == goal.full
+
+
+def test_rescaled_widths_leave_what_does_not_limit() -> None:
+    """10 a and 4 b, from 10 and 10."""
+    goal, logs = worst({"a": 20, "b": 20}, {("a",): 10.0}, {("b",): 4.0}), dict.fromkeys("ab", math.log(10.0))
+    assert rescale(logs, goal, 50.0) == pytest.approx({"a": 5.0, "b": 10.0})
+    assert rescale(logs, goal, 30.0) == pytest.approx({"a": 3.0, "b": 7.5})
+    assert rescale(logs, goal, 150.0) == pytest.approx({"a": 15.0, "b": 15.0})
+
+
+def test_repair_spends_what_costs_nothing() -> None:
+    """10 a and 4 b: b grows until it would be the largest, or is whole."""
+    goal = worst({"a": 20, "b": 20}, {("a",): 10.0}, {("b",): 4.0})
+    assert repair({"a": 4.6, "b": 7.2}, goal, 50.0) == {"a": 5, "b": 12}
+    assert repair({"a": 9.9, "b": 7.2}, goal, 95.0) == {"a": 9, "b": 20}
+    assert repair({"a": 6.0, "b": 2.2}, goal, 50.0) == {"a": 5, "b": 12}
+
+
+def test_what_costs_nothing_is_given_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not unit by unit, of which there may be many."""
+    goal, asked, at = worst({"a": 20, "b": 10_000}, {("a",): 10.0}, {("b",): 1e-3}), [0], Maximum.at
+
+    def counted(cost: Maximum, widths: dict[str, float]) -> float:
+        asked[0] += 1
+        return at(cost, widths)
+
+    monkeypatch.setattr(Maximum, "at", counted)
+    assert repair({"a": 4.6, "b": 7.2}, goal, 50.0) == {"a": 5, "b": 10_000}
+    assert asked[0] < 100
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_repair_of_the_largest_of_several_wastes_nothing(share: float) -> None:
+    """Every choice of four widths is tried: no single step fits any more, and nothing cheaper would be as near."""
+    full = {"a": 8, "b": 7, "c": 6, "d": 5}
+    parts: list[dict[tuple[str, ...], float]] = [{("a",): 3.0, ("b",): 5.0}, {("b",): 2.0, ("c",): 7.0}]
+    goal = worst(full, *parts, {("c",): 3.0, ("d",): 4.0})
+    target = share * goal.original
+    choices = itertools.product(*(range(1, size + 1) for size in full.values()))
+    costs = [goal.at(dict(zip(full, widths, strict=True))) for widths in choices]
+    real = rescale({name: math.log(0.6 * size) for name, size in full.items()}, goal, target)
+    widths = repair(real, goal, target)
+    assert goal.at(widths) <= target
+    assert all(goal.at(trial) > target for trial in larger(goal, widths))
+    assert goal.at(widths) >= max(cost for cost in costs if cost <= target) - 2.0

@@ -43,12 +43,8 @@ def fit(captured: Captured, **options: Any) -> Any:
 
 
 def test_registered() -> None:
-    assert {name: kind.unit for name, kind in quantities().items()} == {
-        "flops": "FLOP/s",
-        "latency": "s",
-        "params": "parameters",
-        "size": "bytes",
-    }
+    units = {"flops": "FLOP/s", "latency": "s", "params": "parameters", "size": "bytes"}
+    assert {name: quantities()[name].unit for name in units} == units
     assert quantity_named("size") is Size
     with pytest.raises(BudgetError, match="cannot be of 'watts': choose one of flops, latency, "):
         quantity_named("watts")
@@ -88,7 +84,7 @@ class Outputs(Quantity):
     example = "20"
     help = "20 channels."
 
-    def polynomial(self) -> Polynomial:
+    def cost(self) -> Polynomial:
         return Polynomial({(name,): 1.0 for name in self.full})
 
 
@@ -107,7 +103,7 @@ def test_parameters_are_counted_exactly(captured: Captured) -> None:
     for share in (0.3, 0.7):
         widths = {group.name: int(share * group.size) for group in groups.shrinkable}
         sliced = shrinkspeech.slice(captured, groups, widths)
-        assert found.polynomial().at(widths) == sum(p.numel() for p in sliced.graph_module.parameters())
+        assert found.cost().at(widths) == sum(p.numel() for p in sliced.graph_module.parameters())
 
 
 def test_a_tied_weight_counts_once() -> None:

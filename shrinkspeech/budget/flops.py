@@ -19,7 +19,7 @@ class Flops(Quantity):
     example = "600k, 1.2M"
     help = "FLOP per second of audio: 25%, 0.25x, 600k or 1.2M."
 
-    def polynomial(self) -> Polynomial:
+    def cost(self) -> Polynomial:
         from shrinkspeech.groups.cost import count
 
         return count(self.captured, self.groups, self.seconds).total

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from shrinkspeech.budget.registry import Quantity, Target
 from shrinkspeech.errors import BudgetError
 from shrinkspeech.graph.captured import Captured
-from shrinkspeech.groups.cost import Polynomial, count
+from shrinkspeech.groups.cost import Expression, Polynomial, count
 from shrinkspeech.groups.groups import Groups
 
 
 def no_measure(small: Captured) -> None:
-    """There is nothing to measure where the polynomial is exact."""
+    """There is nothing to measure where the cost is exact."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,18 @@ class Goal:
 
     Attributes:
         quantity: what is limited.
-        cost: the quantity as a polynomial in the widths; for a latency a model of it.
+        cost: the quantity at any widths, a polynomial or the largest of several; for a latency a model of it.
         full: the size of every group that may shrink.
         lowest: the smallest width of each.
         step: the number that its width is a multiple of; the whole group is always allowed.
         original: the quantity of the whole model.
         target: the amount that must not be exceeded.
         flops: FLOP/s at any widths, for reports.
-        measure: the quantity of a sliced model, where the polynomial is only near it; None where it is exact.
+        measure: the quantity of a sliced model, where the cost is only near it; None where it is exact.
     """
 
     quantity: type[Quantity]
-    cost: Polynomial
+    cost: Expression
     full: Mapping[str, int]
     lowest: Mapping[str, int]
     step: Mapping[str, int]
@@ -61,7 +61,7 @@ class Goal:
         step = {group.name: round_to if group.size > round_to else 1 for group in free}
         return cls(
             quantity=kind,
-            cost=quantity.polynomial(),
+            cost=quantity.cost(),
             full=quantity.full,
             lowest={g.name: min(g.size, math.ceil(g.min_width / step[g.name]) * step[g.name]) for g in free},
             step=step,

@@ -26,7 +26,7 @@ class Latency(Quantity):
     help = "Time in onnxruntime for a batch of one of the example's length, on one thread of this machine: 50% or 2ms."
     repeats = 30
 
-    def polynomial(self) -> Polynomial:
+    def cost(self) -> Polynomial:
         from shrinkspeech.budget.latency_model import fit_latency
         from shrinkspeech.groups.cost import count
 

@@ -24,7 +24,7 @@ class Params(Quantity):
     example = "50k, 1.2M"
     help = "Parameters: 25%, 0.25x or 50k."
 
-    def polynomial(self) -> Polynomial:
+    def cost(self) -> Polynomial:
         return tensor_elements(self.captured, self.groups, dict(self.captured.graph_module.named_parameters()))
 
 

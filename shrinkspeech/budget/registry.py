@@ -17,7 +17,7 @@ from shrinkspeech.errors import BudgetError
 
 if TYPE_CHECKING:
     from shrinkspeech.graph.captured import Captured
-    from shrinkspeech.groups.cost import Polynomial
+    from shrinkspeech.groups.cost import Expression
     from shrinkspeech.groups.groups import Groups
 
 
@@ -47,11 +47,11 @@ class Quantity(ABC):
         self.captured, self.groups, self.seconds = captured, groups, seconds
 
     @abstractmethod
-    def polynomial(self) -> Polynomial:
-        """The quantity at any widths of the groups that may shrink."""
+    def cost(self) -> Expression:
+        """The quantity at any widths of the groups that may shrink: a polynomial, or the largest of several."""
 
     def measure(self, small: Captured) -> float | None:
-        """The quantity of a sliced model, where the polynomial is only near it; None where it is exact."""
+        """The quantity of a sliced model, where the cost is only near it; None where it is exact."""
         return None
 
     @property
@@ -63,7 +63,7 @@ class Quantity(ABC):
     def original(self) -> float:
         """The quantity of the whole model."""
         found = self.measure(self.captured)
-        return self.polynomial().at(self.full) if found is None else found
+        return self.cost().at(self.full) if found is None else found
 
     @classmethod
     def text(cls, amount: float) -> str:

@@ -24,7 +24,7 @@ class Size(Quantity):
     example = "300kB, 1.2MB"
     help = "Bytes of float32 weights in the ONNX file: 25% or 300kB."
 
-    def polynomial(self) -> Polynomial:
+    def cost(self) -> Polynomial:
         from shrinkspeech.groups.cost import Polynomial
 
         read = {str(node.target) for node in self.captured.graph_module.graph.nodes if node.op == "get_attr"}

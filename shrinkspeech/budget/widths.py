@@ -3,37 +3,68 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from shrinkspeech.budget.goal import Goal
 
 
 def uniform(goal: Goal, amount: float) -> dict[str, int]:
-    """The same share of every group, as large as the amount allows."""
+    """The same share of every group, as large as the amount allows; more of those that have no part in what limits it."""
 
-    def widths(share: float) -> dict[str, int]:
-        return {name: goal.snap(name, max(share * size, goal.step[name])) for name, size in goal.full.items()}
+    def width(name: str, share: float) -> int:
+        size = goal.full[name]
+        return goal.snap(name, max(share * size, goal.step[name]))
 
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if goal.at(widths(middle)) <= amount else (low, middle)
-    return widths(1.0) if goal.at(goal.full) <= amount else widths(low)
+    return raised(goal, amount, width, (0.0, 1.0), 1.0, 40)
 
 
 def rescale(logs: Mapping[str, float], goal: Goal, amount: float) -> dict[str, float]:
-    """Real widths exp(log K + s), clamped, with one shift s so that the cost is the amount."""
+    """Real widths exp(log K + s), clamped, with one shift s so that the cost is the amount.
 
-    def widths(shift: float) -> dict[str, float]:
-        return {
-            name: min(max(math.exp(value + shift), goal.lowest[name]), goal.full[name]) for name, value in logs.items()
-        }
+    Groups that have no part in what limits the cost are not made narrower.
+    """
 
-    low, high = -12.0, 12.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (middle, high) if goal.at(widths(middle)) <= amount else (low, middle)
-    return widths(low)
+    def width(name: str, shift: float) -> float:
+        return min(max(math.exp(logs[name] + shift), goal.lowest[name]), goal.full[name])
+
+    return raised(goal, amount, width, (-12.0, 12.0), 0.0, 50)
+
+
+W = TypeVar("W", int, float)
+
+
+def raised(
+    goal: Goal, amount: float, width: Callable[[str, float], W], span: tuple[float, float], top: float, halvings: int
+) -> dict[str, W]:
+    """Widths at the highest level that the amount allows.
+
+    What limits a polynomial is all of its groups. The largest of several polynomials is limited by some of them: the
+    groups of the others are raised further, until they are limited too.
+
+    Args:
+        width: of a group, at a level.
+        span: the lowest and the highest level.
+        top: the highest level for the groups that are raised further.
+    """
+
+    def widths(level: float, rising: Iterable[str], others: Mapping[str, W]) -> dict[str, W]:
+        return {**others, **{name: width(name, level) for name in rising}}
+
+    found: dict[str, W] = {}
+    rising, (low, high) = set(goal.full), span
+    while rising:
+        names = [name for name in goal.full if name in rising]
+        if goal.at(widths(high, names, found)) <= amount:
+            return widths(high, names, found)
+        for _ in range(halvings):
+            middle = (low + high) / 2
+            low, high = (middle, high) if goal.at(widths(middle, names, found)) <= amount else (low, middle)
+        limited = goal.cost.exceeding(widths(high, names, found), amount) & rising
+        found = widths(low, names, found)
+        rising = rising - limited if limited else set()
+        high = max(low, top)
+    return found
 
 
 def repair(real: Mapping[str, float], goal: Goal, amount: float) -> dict[str, int]:
@@ -55,14 +86,15 @@ def repair(real: Mapping[str, float], goal: Goal, amount: float) -> dict[str, in
 
 
 def _spend(widths: dict[str, int], real: Mapping[str, float], goal: Goal, amount: float) -> None:
-    """Grow the group that is furthest below its real width, as long as anything fits."""
+    """Grow the group that is furthest below its real width, as long as anything fits; at once where that costs nothing."""
     while True:
         larger = {name: goal.above(name, width) for name, width in widths.items() if width < goal.full[name]}
         fits = [name for name, width in larger.items() if goal.at({**widths, name: width}) <= amount]
         if not fits:
             return
         name = max(fits, key=lambda n: real[n] / max(widths[n], 0.5))
-        widths[name] = larger[name]
+        whole = {**widths, name: goal.full[name]}
+        widths[name] = goal.full[name] if goal.at(whole) <= goal.at(widths) else larger[name]
 
 
 def _trade(widths: dict[str, int], goal: Goal, amount: float) -> bool:

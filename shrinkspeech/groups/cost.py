@@ -7,7 +7,7 @@ whole cost is Σ c · ∏ K_g. The polynomial is evaluated on integers, floats o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -59,8 +59,53 @@ class Polynomial:
             result[rest] = result.get(rest, 0.0) + value * factor
         return Polynomial(result)
 
+    def exceeding(self, widths: Mapping[str, float], amount: float) -> frozenset[str]:
+        """The groups that would have to shrink for the value not to be above ``amount``."""
+        return self.names if self.at(widths) > amount else frozenset()
+
     def involves(self, name: str) -> bool:
-        return any(name in key for key in self.terms)
+        return name in self.names
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        return frozenset(name for key in self.terms for name in key)
+
+
+@dataclass(frozen=True)
+class Maximum:
+    """The largest of several polynomials without negative factors: what is needed at the worst of several moments."""
+
+    parts: tuple[Polynomial, ...]
+
+    @classmethod
+    def of(cls, parts: Iterable[Polynomial]) -> Maximum:
+        """Without the parts that are nowhere above another one."""
+        kept: list[Polynomial] = []
+        for part in sorted(parts, key=lambda part: -sum(part.terms.values())):  # none is below a later one
+            if not any(_below(part, other) for other in kept):
+                kept.append(part)
+        return cls(tuple(kept) or (ZERO,))
+
+    def at(self, widths: Mapping[str, float]) -> float:
+        """The value at integer or real widths."""
+        return max(part.at(widths) for part in self.parts)
+
+    def fix(self, known: Mapping[str, float]) -> Maximum:
+        """The maximum with numbers in the place of some widths."""
+        return Maximum.of([part.fix(known) for part in self.parts])
+
+    def exceeding(self, widths: Mapping[str, float], amount: float) -> frozenset[str]:
+        """The groups that would have to shrink for the value not to be above ``amount``."""
+        return frozenset[str]().union(*(part.exceeding(widths, amount) for part in self.parts))
+
+
+Expression = Polynomial | Maximum
+"""What a quantity is at any widths."""
+
+
+def _below(part: Polynomial, other: Polynomial) -> bool:
+    """Whether no width whatever makes a part larger than another."""
+    return all(value <= other.terms.get(key, 0.0) for key, value in part.terms.items())
 
 
 ZERO = Polynomial({})
@@ -173,18 +218,26 @@ def count(captured: Captured, groups: Groups, seconds: float = 1.0) -> Cost:
 
 
 class DifferentiableCost:
-    """A polynomial as one tensor expression: ``F(K)`` in float64, for the fit loop."""
+    """A polynomial, or the largest of several, as one tensor expression: ``F(K)`` in float64, for the fit loop."""
 
-    def __init__(self, cost: Polynomial, names: list[str]) -> None:
-        position = {name: i for i, name in enumerate(names)}
-        terms = list(cost.terms.items())
-        degree = max([len(key) for key, _ in terms] + [1])
-        rows = [[position[name] for name in key] + [len(names)] * (degree - len(key)) for key, _ in terms]
-        self.index = torch.tensor(rows or [[len(names)]], dtype=torch.long)
-        self.factors = torch.tensor([value for _, value in terms] or [0.0], dtype=torch.float64)
+    def __init__(self, cost: Expression, names: list[str]) -> None:
+        parts = cost.parts if isinstance(cost, Maximum) else (cost,)
+        self.parts = [_tensors(part, names) for part in parts]
 
     def __call__(self, widths: Tensor) -> Tensor:
         """The value at real widths ``[groups]``, in the order of ``names``."""
-        index, factors = self.index.to(widths.device), self.factors.to(widths.device)
         extended = torch.cat([widths.double(), widths.new_ones(1, dtype=torch.float64)])
-        return extended[index].prod(dim=1) @ factors
+        values = [
+            extended[index.to(widths.device)].prod(dim=1) @ factors.to(widths.device) for index, factors in self.parts
+        ]
+        return values[0] if len(values) == 1 else torch.stack(values).amax()
+
+
+def _tensors(part: Polynomial, names: list[str]) -> tuple[Tensor, Tensor]:
+    """Positions in ``names`` of the factors of each term ``[terms, degree]``, filled up with one more, and ``[terms]``."""
+    position = {name: i for i, name in enumerate(names)}
+    terms = list(part.terms.items())
+    degree = max([len(key) for key, _ in terms] + [1])
+    rows = [[position[name] for name in key] + [len(names)] * (degree - len(key)) for key, _ in terms]
+    index = torch.tensor(rows or [[len(names)]], dtype=torch.long)
+    return index, torch.tensor([value for _, value in terms] or [0.0], dtype=torch.float64)
