@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import shrinkspeech
-from shrinkspeech.surgery.gates import Widths
+from shrinkspeech.axes.algebra import labels_of
+from shrinkspeech.surgery.gates import Gate, Widths
 from shrinkspeech.surgery.insert import GatedModule
 
 SIZE = 32
@@ -139,3 +140,28 @@ def test_captured_gives_the_trained_weights_back() -> None:
     assert torch.equal(captured.graph_module.get_parameter("up.weight"), model.graph.get_parameter("up.weight"))
     x = torch.randn(2, 10, 8)
     assert torch.equal(captured.graph_module(x), model(x))
+
+
+def gates_of(*layers: nn.Module) -> list[Gate]:
+    torch.manual_seed(0)
+    captured = shrinkspeech.capture(nn.Sequential(*layers).eval(), (torch.randn(2, 3, 20),))
+    module = shrinkspeech.gate(captured, shrinkspeech.label(captured))
+    return [child for child in module.graph.children() if isinstance(child, Gate)]
+
+
+def test_a_depthwise_convolution_reads_no_other_channel() -> None:
+    """Its one gate stands behind it, where the channels are mixed."""
+    [only] = gates_of(nn.Conv1d(3, 8, 3), nn.Conv1d(8, 16, 3, groups=8), nn.Conv1d(16, 2, 1))
+    assert only.read.axis.size == 16
+
+
+def test_a_grouped_convolution_reads_the_channels_inside_its_groups() -> None:
+    """Whole groups are apart: closing one changes nothing before the next reader; every group has the same gate inside."""
+    first, second = gates_of(nn.Conv1d(3, 12, 3), nn.Conv1d(12, 6, 3, groups=3), nn.Conv1d(6, 2, 1))
+    assert (first.read.axis.size, first.read.outer.size, second.read.axis.size) == (4, 3, 6)
+    widths, x = first._widths[0], torch.ones(2, 12, 5)
+    count, inner = (widths.groups.of(next(labels_of(axis))).name for axis in (first.read.outer, first.read.axis))
+    widths.set({count: 2.0})
+    assert torch.equal(first(x), x)
+    widths.set({count: 2.0, inner: 3.0})
+    assert first(x)[0, :, 0].tolist() == [1, 1, 1, 0] * 3

@@ -8,15 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shrinkspeech.axes.algebra import Axis, Fixed, Label, Product, Sum, concat, factors_of, labels_of, product, terms_of
+from shrinkspeech.axes.algebra import (
+    Axis,
+    Fixed,
+    Label,
+    Product,
+    Sum,
+    concat,
+    factors_of,
+    labels_of,
+    product,
+    terms_of,
+    width,
+)
 
 
 class Unifier:
-    """Makes axes agree. Owns the substitution (label → axis) and the frozen labels with their reasons."""
+    """Makes axes agree. Owns the substitution (label → axis), the frozen labels with their reasons, and smallest widths."""
 
     def __init__(self) -> None:
         self._bound: dict[int, Axis] = {}
         self._frozen: dict[int, str] = {}
+        self._lowest: dict[int, int] = {}
         self._next = 0
 
     def fresh(self, size: int) -> Axis:
@@ -50,6 +63,17 @@ class Unifier:
         """Forbid removing any unit of ``axis``. The first reason given is the one kept."""
         for label in labels_of(self.resolve(axis)):
             self._frozen.setdefault(label.id, why)
+
+    def lowest(self, label: Label) -> int:
+        """How many units of ``label`` must stay."""
+        return self._lowest.get(label.id, 1)
+
+    def at_least(self, axis: Axis, count: int) -> None:
+        """Demand that ``count`` elements of ``axis`` stay, whatever else goes: its largest labels answer for it."""
+        axis = self.resolve(axis)
+        for label in sorted(labels_of(axis), key=lambda label: -label.size):
+            while width(axis, self.lowest) < count and self.lowest(label) < label.size:
+                self._lowest[label.id] = self.lowest(label) + 1
 
     def fix(self, axis: Axis, why: str) -> Axis:
         """As ``freeze``, for an axis that never was a set of channels (a kernel's taps): a lone label is no group."""
@@ -118,6 +142,7 @@ class Unifier:
         reason = self._frozen.pop(label.id, None)
         if reason is not None:
             self.freeze(axis, reason)
+        self.at_least(axis, self._lowest.pop(label.id, 1))
 
     def _refine(self, a: Axis, b: Axis, why: str) -> None:
         """Common refinement of two products: factors are matched from the front."""

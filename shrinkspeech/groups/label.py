@@ -153,6 +153,7 @@ class _Labeller:
                 self.unifier.frozen(found) or "",
                 where.get(found, ""),
                 tuple(carriers.get(found, ())),
+                self.unifier.lowest(found),
             )
             for found in names
         ]

@@ -8,7 +8,6 @@ on the kept units alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +47,13 @@ def mean(keeps: Keeps, dims: Dims, keepdim: bool, x: Tensor) -> Tensor:
 def variance(keeps: Keeps, dims: Dims, keepdim: bool, correction: float, root: bool, x: Tensor) -> Tensor:
     _, deviation, total = moments(x, keeps, dims)
     value = deviation * total / (total - correction).clamp_min(1e-6)
-    return drop(value.sqrt() if root else value, dims, keepdim)
+    return drop(power(value, 0.5) if root else value, dims, keepdim)
+
+
+def power(value: Tensor, exponent: float) -> Tensor:
+    """``value`` ≥ 0 to a power, with a slope of 0 at 0: that of a root has no number."""
+    positive = value > 0
+    return torch.where(positive, value, 1.0).pow(exponent).where(positive, 0.0)
 
 
 def shift(x: Tensor, keeps: Keeps, dims: Dims) -> Tensor:
@@ -75,56 +80,5 @@ def extreme(keeps: Keeps, dims: Dims, keepdim: bool, largest: bool, x: Tensor) -
 
 
 def norm(keeps: Keeps, dims: Dims, keepdim: bool, order: float, x: Tensor) -> Tensor:
-    value = (x.abs().pow(order) * weights(x, keeps, dims)).sum(dims, keepdim=True).pow(1 / order)
-    return drop(value, dims, keepdim)
-
-
-def layer_norm(
-    keeps: Keeps,
-    rank: int,
-    x: Tensor,
-    shape: Any,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    *_: Any,
-) -> Tensor:
-    dims = list(range(x.dim() - rank, x.dim()))
-    centre, deviation, _total = moments(x, keeps, dims)
-    y = (x - centre) * (deviation + eps).rsqrt()
-    y = y if weight is None else y * weight
-    return y if bias is None else y + bias
-
-
-def rms_norm(
-    keeps: Keeps, rank: int, x: Tensor, shape: Any, weight: Tensor | None = None, eps: float | None = None
-) -> Tensor:
-    dims = list(range(x.dim() - rank, x.dim()))
-    factor = weights(x, keeps, dims)
-    total = factor.expand_as(x).sum(dims, keepdim=True).clamp_min(1e-6)
-    power = (x.square() * factor).sum(dims, keepdim=True) / total
-    y = x * (power + (torch.finfo(x.dtype).eps if eps is None else eps)).rsqrt()
-    return y if weight is None else y * weight
-
-
-def group_norm(
-    keeps: Keeps,
-    x: Tensor,
-    groups: int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    *_: Any,
-) -> Tensor:
-    """``keeps`` holds one vector for the channels inside a group ``[C / groups]``; the groups are apart."""
-    parts = x.reshape(x.shape[0], groups, x.shape[1] // groups, -1)
-    keep = keeps[0]
-    factor = x.new_ones(()) if keep is None else keep.to(x.dtype).view(1, 1, -1, 1)
-    total = factor.expand_as(parts).sum((2, 3), keepdim=True).clamp_min(1e-6)
-    centre = (parts * factor).sum((2, 3), keepdim=True) / total
-    centred = parts - centre
-    deviation = (centred.square() * factor).sum((2, 3), keepdim=True) / total
-    y = (centred * (deviation + eps).rsqrt()).reshape(x.shape)
-    shape = (1, -1, *([1] * (x.dim() - 2)))
-    y = y if weight is None else y * weight.view(shape)
-    return y if bias is None else y + bias.view(shape)
+    value = (x.abs().pow(order) * weights(x, keeps, dims)).sum(dims, keepdim=True)
+    return drop(power(value, 1 / order), dims, keepdim)

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
 import torch
 from torch import fx
 
-from shrinkspeech.axes.algebra import Axes
-from shrinkspeech.rules import masked
+from shrinkspeech.rules import masked_norms as masked
 from shrinkspeech.rules.equations import bind
 from shrinkspeech.rules.reduction import over
-from shrinkspeech.rules.registry import Effect, Literal, Masked, Site, Term, rule
+from shrinkspeech.rules.registry import Effect, Literal, Site, Term, rule
 
 aten = torch.ops.aten
 
 
-def cost(axes: Axes, factor: float) -> tuple[Term, ...]:
-    return (Term(factor, axes),)
-
-
 @rule(aten.batch_norm.default, aten.instance_norm.default)
 def channel_norm(site: Site) -> Effect:
-    """Statistics of each channel for itself: weight, bias and running statistics have the channel's axis."""
-    axes = site.axes(site.arg(0))
-    for position in (1, 2, 3, 4):
-        if isinstance(site.arg(position), fx.Node):
-            site.unify(site.axes(site.arg(position))[0], axes[1])
-    return Effect(outputs=(axes,), extra=cost(axes, 4.0))
+    """Statistics of each channel for itself, over all other axes or over space: closed units there must not count."""
+    names = ("weight", "bias", "running_mean", "running_var")
+    operands = [site.arg(position, name) for position, name in enumerate(names, start=1)]
+    found = bind(site, "b c ..., c, c, c, c -> b c ...", site.arg(0), *operands)
+    instance = site.node.target is aten.instance_norm.default
+    dims = [dim for dim in range(len(found.outputs)) if dim > 1 or (dim == 0 and not instance)]
+    form = masked.instance_norm if instance else masked.batch_norm
+    return Effect(outputs=(found.outputs,), masked=over(found.outputs, dims, form), extra=(Term(4.0, found.outputs),))
 
 
 @rule(aten.layer_norm.default, aten.rms_norm.default)
@@ -45,29 +38,25 @@ def layer_norm(site: Site) -> Effect:
     literals = tuple(
         Literal((1, i), axis) for i, (axis, size) in enumerate(zip(last, shape, strict=True)) if isinstance(size, int)
     )
-    form = partial(masked.rms_norm if rms else masked.layer_norm, rank=rank)
     return Effect(
         outputs=(axes,),
         literals=literals,
-        masked=over(axes, range(len(axes) - rank, len(axes)), _keyword_rank(form)),
-        extra=cost(axes, 5.0),
+        masked=over(axes, range(len(axes) - rank, len(axes)), masked.rms_norm if rms else masked.layer_norm),
+        extra=(Term(5.0, axes),),
     )
-
-
-def _keyword_rank(form: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda keeps, *args, **kwargs: form.func(keeps, form.keywords["rank"], *args, **kwargs)  # type: ignore[attr-defined]
 
 
 @rule(aten.group_norm.default)
 def group_norm(site: Site) -> Effect:
-    """Whole groups may go, or the same channels inside every group."""
+    """Whole groups may go, or the same channels inside every group; the statistics are taken over space, too."""
     count = site.arg(1)
     group = site.unifier.fresh(count)
     parameters = site.arg(2, "weight"), site.arg(3, "bias")
     found = bind(site, "b (g c) ..., (g c), (g c) -> b (g c) ...", site.arg(0), *parameters, g=group)
+    inside = (found.table["c"], *found.outputs[2:])
     return Effect(
         outputs=(found.outputs,),
         literals=(Literal((1,), group),) if count > 1 else (),
-        masked=Masked(masked.group_norm, (found.table["c"],)),
-        extra=cost(found.outputs, 5.0),
+        masked=over(inside, range(len(inside)), masked.group_norm),
+        extra=(Term(5.0, found.outputs),),
     )

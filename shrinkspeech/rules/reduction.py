@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -90,17 +91,14 @@ def _logsumexp(site: Site, dims: list[int], keepdim: bool) -> Callable[..., Any]
 
 @rule(aten.var.correction, aten.std.correction, aten.var.dim, aten.std.dim)
 def spread(site: Site) -> Effect:
-    """Variance and deviation, biased or not."""
-    target = site.node.target
-    if target in (aten.var.correction, aten.std.correction):
-        correction: Any = site.node.kwargs.get("correction", 1)
-    else:
-        correction = int(site.arg(2, "unbiased", True))
-    keepdim = bool(site.node.kwargs.get("keepdim", site.arg(3, "keepdim", False)))
-    dims = reduced(site, site.arg(1, "dim"))
-    axes = site.axes(site.arg(0))
-    root = target in (aten.std.correction, aten.std.dim)
+    """Variance and deviation, biased or not: one that divides by n − 1 needs two elements."""
+    by_name = site.node.target in (aten.var.correction, aten.std.correction)
+    correction: Any = site.node.kwargs.get("correction") if by_name else int(site.arg(2, "unbiased", True))
     correction = 1 if correction is None else correction
+    keepdim = bool(site.node.kwargs.get("keepdim", site.arg(3, "keepdim", False)))
+    dims, axes = reduced(site, site.arg(1, "dim")), site.axes(site.arg(0))
+    site.at_least([axes[dim] for dim in dims], math.floor(correction) + 1)
+    root = site.node.target in (aten.std.correction, aten.std.dim)
     form = partial(masked.variance, dims=dims, keepdim=keepdim, correction=correction, root=root)
     return Effect(outputs=(remaining(axes, dims, keepdim),), masked=over(axes, dims, tensor_only(form)))
 

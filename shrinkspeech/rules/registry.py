@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from shrinkspeech.axes.algebra import ONE, Axes, Axis, Fixed, labels_of
+from shrinkspeech.axes.algebra import ONE, Axes, Axis, Fixed, labels_of, product
 from shrinkspeech.axes.unifier import Unifier
 
 Path = tuple[int | str, ...]
@@ -176,6 +176,10 @@ class Site:
         """Forbid removing any unit of ``axis``; the user's module and line are added to the reason."""
         if any(True for _ in labels_of(axis)):
             self.unifier.freeze(axis, f"{why} ({self.where(self.node)})")
+
+    def at_least(self, axes: Sequence[Axis], count: int) -> None:
+        """Demand that ``count`` elements of all ``axes`` together stay."""
+        self.unifier.at_least(product(*axes), count)
 
     def fixed(self, shape: Sequence[int], why: str = "") -> Axes:
         return tuple(Fixed(size, why) for size in shape)

@@ -58,9 +58,9 @@ def _units(groups: Groups, name: str, value: int | Sequence[int]) -> list[int]:
     if units != list(range(group.size)) and group.frozen:
         raise SliceError(f"group '{name}' may not shrink: {group.frozen}")
     wrong = units and (units[0] < 0 or units[-1] >= group.size or len(set(units)) != len(units))
-    if wrong or len(units) < min(group.min_width, 1):
+    if wrong or len(units) < min(group.min_width, group.size):
         raise SliceError(
-            f"group '{name}' has units 0 to {group.size - 1}; at least one of them must be kept, each once"
+            f"group '{name}' has units 0 to {group.size - 1}; at least {group.min_width} of them must be kept, each once"
         )
     return units
 

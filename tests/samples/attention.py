@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from samples import Sample, apply, linear, randn
+from samples import Sample, apply, linear, randn, tensor
 
 aten = torch.ops.aten
 SOUND, IMAGE, FRAMES = randn(2, 3, 24), randn(2, 2, 9, 10), randn(2, 7, 6)
@@ -28,6 +28,20 @@ def masked_attention(m: Any, x: Tensor) -> Tensor:
     mask = torch.ones(time, time, dtype=torch.bool).tril()
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return m.out(y.transpose(1, 2).flatten(2))
+
+
+def biased_attention(m: Any, x: Tensor) -> Tensor:
+    """A mask with one table for each head."""
+    q, k, v = (layer(x).unflatten(-1, (4, 5)).transpose(1, 2) for layer in (m.q, m.k, m.v))
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=m.table)
+    return m.out(y.transpose(1, 2).flatten(2))
+
+
+def computed_mask(m: Any, x: Tensor) -> Tensor:
+    """A mask over channels that a layer computes, and one over time."""
+    y = m.inner(x)
+    y = torch.where(m.gate(x) > 0, y, 0.5).masked_fill(y > 1, 0.0)
+    return m.out(y.masked_fill(x[..., :1] > 0, 0.0).tanh())
 
 
 def own_attention(m: Any, x: Tensor) -> Tensor:
@@ -56,6 +70,20 @@ SAMPLES = [
         apply(masked_attention, qkv=linear(6, 60), out=linear(20, 3)),
         FRAMES,
         (aten.tril.default,),
+        1,
+    ),
+    Sample(
+        "attention_table",
+        apply(biased_attention, **QKV, table=tensor(4, 7, 7)),
+        FRAMES,
+        (aten.scaled_dot_product_attention.default,),
+        3,
+    ),
+    Sample(
+        "mask_of_channels",
+        apply(computed_mask, inner=linear(6, 12), gate=linear(6, 12), out=linear(12, 3)),
+        FRAMES,
+        (aten.where.ScalarOther, aten.masked_fill.Scalar),
         1,
     ),
     Sample(

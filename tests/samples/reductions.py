@@ -65,6 +65,14 @@ def pooled(name: str, pool: Any, targets: Any, inputs: Any = SOUND) -> Sample:
     return sample(name, lambda m, x: m.b(pool(m.a(x).relu())), targets, 1, inputs, layers)
 
 
+def across(name: str, norm: Any, target: Any, groups: int = 2, **options: Any) -> Sample:
+    """A norm over images ``[B, C, T, F]`` whose last axis is a layer's, too."""
+    layers = {"f": linear(6, 8), "c": conv2(1, 6, (3, 1)), "n": norm, "g": linear(8, 3), "o": conv2(6, 2, 1)}
+    return sample(
+        name, lambda m, x: m.o(m.g(m.n(m.c(m.f(x).relu().unsqueeze(1))))), target, groups, FRAMES, layers, **options
+    )
+
+
 def both(name: str, reduce: Any, *targets: Any) -> list[Sample]:
     """A reduction over time, over channels (which then scales them), and over both."""
     return [
@@ -89,6 +97,8 @@ SAMPLES = [
     *both("logsumexp", lambda y, dim, keep: y.logsumexp(dim, keepdim=keep), aten.logsumexp.default),
     *both("var", lambda y, dim, keep: y.var(dim, correction=0, keepdim=keep), aten.var.correction),
     *both("std", lambda y, dim, keep: y.std(dim, correction=0, keepdim=keep), aten.std.correction),
+    *both("var_unbiased", lambda y, dim, keep: y.var(dim, correction=1, keepdim=keep), aten.var.correction),
+    *both("std_unbiased", lambda y, dim, keep: y.std(dim, correction=1, keepdim=keep), aten.std.correction),
     *both(
         "vector_norm", lambda y, dim, keep: torch.linalg.vector_norm(y, 2, dim, keep), aten.linalg_vector_norm.default
     ),
@@ -155,6 +165,22 @@ SAMPLES = [
     normed("group_norm_2d", lambda: nn.GroupNorm(4, 12, affine=False), aten.group_norm.default, inputs=IMAGE, groups=2),
     normed("group_norm_one", lambda: shifted(nn.GroupNorm(1, 12)), aten.group_norm.default),
     normed("group_norm_each", lambda: shifted(nn.GroupNorm(12, 12)), aten.group_norm.default),
+    across("group_norm_across", lambda: shifted(nn.GroupNorm(1, 6)), aten.group_norm.default),
+    across("group_norms_across", lambda: shifted(nn.GroupNorm(3, 6)), aten.group_norm.default, 3),
+    across("instance_norm_across", lambda: shifted(nn.InstanceNorm2d(6, affine=True)), aten.instance_norm.default),
+    across("instance_norm_plain_across", lambda: nn.InstanceNorm2d(6), aten.instance_norm.default),
+    across(
+        "instance_norm_tracked_across",
+        lambda: shifted(nn.InstanceNorm2d(6, affine=True, track_running_stats=True)),
+        aten.instance_norm.default,
+    ),
+    across("batch_norm_across", lambda: shifted(nn.BatchNorm2d(6)), aten.batch_norm.default),
+    across("batch_norm_plain_across", lambda: nn.BatchNorm2d(6, affine=False), aten.batch_norm.default),
+    across(
+        "batch_norm_of_the_batch_across",
+        lambda: shifted(nn.BatchNorm2d(6, track_running_stats=False)),
+        aten.batch_norm.default,
+    ),
     layer_normed("layer_norm", lambda: shifted(nn.LayerNorm(12)), aten.layer_norm.default),
     layer_normed("layer_norm_plain", lambda: nn.LayerNorm(12, elementwise_affine=False), aten.layer_norm.default),
     layer_normed("layer_norm_no_bias", lambda: nn.LayerNorm(12, bias=False), aten.layer_norm.default),
@@ -168,6 +194,19 @@ SAMPLES = [
         2,
     ),
     pooled("avg_pool1d", lambda y: F.avg_pool1d(y, 3, 2), aten.avg_pool1d.default),
+    between("pool_channels", lambda y: F.avg_pool1d(y, 3), aten.avg_pool1d.default, 0, frozen=("slides over it",)),
+    between("pool_one_tap", lambda y: F.max_pool1d(y, 1), aten.max_pool1d.default),
+    between(
+        "pool_one_tap_strided", lambda y: F.avg_pool1d(y, 1, 2), aten.avg_pool1d.default, 0, frozen=("slides over it",)
+    ),
+    between(
+        "pool_every_channel",
+        lambda y: y * F.adaptive_avg_pool1d(y, 1),
+        aten.adaptive_avg_pool1d.default,
+        0,
+        frozen=("slides over it",),
+    ),
+    between("pool2d_one_side", lambda y: F.max_pool2d(y.unsqueeze(1), (3, 1))[:, 0], aten.max_pool2d.default),
     pooled("max_pool1d", lambda y: F.max_pool1d(y, 3), aten.max_pool1d.default),
     pooled(
         "max_pool1d_indices", lambda y: F.max_pool1d(y, 3, return_indices=True)[0], aten.max_pool1d_with_indices.default
