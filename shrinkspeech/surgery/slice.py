@@ -59,8 +59,9 @@ def _units(groups: Groups, name: str, value: int | Sequence[int]) -> list[int]:
         raise SliceError(f"group '{name}' may not shrink: {group.frozen}")
     wrong = units and (units[0] < 0 or units[-1] >= group.size or len(set(units)) != len(units))
     if wrong or len(units) < min(group.min_width, group.size):
+        least = "one" if group.min_width == 1 else group.min_width
         raise SliceError(
-            f"group '{name}' has units 0 to {group.size - 1}; at least {group.min_width} of them must be kept, each once"
+            f"group '{name}' has units 0 to {group.size - 1}; at least {least} of them must be kept, each once"
         )
     return units
 
