@@ -25,6 +25,7 @@ from shrinkspeech.export.parity import Difference, parity, shapes_of, shapes_tex
 from shrinkspeech.files import replacing
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
+from shrinkspeech.graph.state import refuse_state
 from shrinkspeech.groups.flops import flops
 
 STANDARD = ("", "ai.onnx")
@@ -85,10 +86,12 @@ def export_onnx(
     Raises:
         ExportError: the model cannot be written as ONNX, or the file does not agree with it. Then no file is left, and
             one that was there before stays as it was.
+        InputError: the model writes to its own tensors in forward, or the seconds are no number above zero.
     """
     refuse_outdated(captured.graph_module)
     if not 0 < seconds < math.inf:
         raise InputError(f"the seconds of audio in the example must be a number above 0, not {seconds}")
+    refuse_state(captured.graph_module, "an ONNX file")
     model = onnx_model(captured)
     cost = flops(captured, seconds=seconds)
     model.producer_name, model.producer_version = "shrinkspeech", __version__

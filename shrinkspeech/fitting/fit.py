@@ -23,6 +23,7 @@ from shrinkspeech.fitting.trainer import Trainer, seed_everything
 from shrinkspeech.fitting.tune import TunedRun, tune
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
+from shrinkspeech.graph.state import refuse_state
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.groups.label import label
 from shrinkspeech.surgery.part import Part
@@ -68,11 +69,12 @@ def fit(
     Raises:
         BudgetError: there is not one target, it cannot be read, is above the original, or cannot be reached.
         RecipeError: the recipe lacks something, or the loss is not finite.
-        InputError: there is nothing to resume from, or the checkpoint is of another fit.
+        InputError: there is nothing to resume from, the checkpoint is of another fit, or the model keeps state between calls.
         ExportError: a size or latency is wanted of a model that cannot be written as ONNX.
         TypeError: there is no such argument.
     """
     refuse_outdated(captured.graph_module)
+    refuse_state(captured.graph_module, "a fit")
     target = only_target({"flops": target_flops, **named_targets(targets)})
     chosen, listener = load_recipe(recipe), on_progress or (lambda progress: None)
     settings = settings or Settings()

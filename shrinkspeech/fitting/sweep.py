@@ -27,6 +27,7 @@ from shrinkspeech.fitting.settings import Listener, Progress, Settings
 from shrinkspeech.fitting.trainer import Trainer, seed_everything
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
+from shrinkspeech.graph.state import refuse_state
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.groups.label import label
 from shrinkspeech.surgery.part import Part
@@ -66,6 +67,7 @@ def sweep(
         RecipeError: the recipe lacks something, or the loss is not finite.
     """
     refuse_outdated(captured.graph_module)
+    refuse_state(captured.graph_module, "a fit")
     targets = read_budgets(quantity, budgets)
     chosen = load_recipe(recipe)
     groups = label(captured) if groups is None else groups

@@ -6,6 +6,9 @@ stand_ins.py    recurrent layers as one node while a graph is traced
 normalise.py    fewer forms of the same computation, none of which changes a result
 agreement.py    the graph against the model on the example
 regions.py      no_grad and autocast regions, inlined
+inplace.py      in-place operators and their pure forms
+evaluation.py   evaluation mode, and what no mode switches
+state.py        what a model writes into its own tensors
 modes.py        train() and eval() of a captured graph
 sizes.py        inputs of other sizes, and which dimensions are dynamic
 copies.py       copies that somebody trains, and records that are out of date

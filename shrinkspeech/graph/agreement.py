@@ -63,7 +63,7 @@ def first_difference(captured: Captured, model: nn.Module) -> str:
 def _values(captured: Captured) -> list[tuple[str, Tensor]]:
     """What every node of the graph computes for the example, with the path of its module."""
     recorder = _Values(captured.graph_module)
-    seeded(recorder.run, captured.example_inputs)
+    seeded(captured.graph_module, captured.example_inputs, run=recorder.run)
     return [(captured.module_of(node), x) for node, x in recorder.values.items()]
 
 

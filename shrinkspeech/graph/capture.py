@@ -20,6 +20,8 @@ from shrinkspeech.errors import CaptureError
 from shrinkspeech.graph import stand_ins as recurrent
 from shrinkspeech.graph.agreement import require_agreement
 from shrinkspeech.graph.captured import Captured, dynamic_spec, quiet, set_attribute, with_shapes
+from shrinkspeech.graph.evaluation import evaluated
+from shrinkspeech.graph.functions import kept, lost, own_functions
 from shrinkspeech.graph.modes import trainable
 from shrinkspeech.graph.normalise import normalise
 from shrinkspeech.graph.sizes import proved_dynamic
@@ -46,14 +48,16 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
     module = copied(model).cpu().eval()
     fold_parametrisations(module)
     doubled = _double_batch(inputs)
+    functions = own_functions(module, inputs)
     failures: list[str] = []
     refusals: list[CaptureError] = []
     for strict in (False, True):
         for example, every in ((doubled, True), (doubled, False), (inputs, None)):
             try:
-                program = _export(module, example, strict, every)
-                notes = _route_notes(strict, every)
-                return _settled(_from_program(program, example, notes, module), module, strict)
+                with kept(() if strict else functions):
+                    program = _export(module, example, strict, every)
+                    notes = (*_route_notes(strict, every), *lost(functions, all_of_them=strict))
+                    return _settled(_from_program(program, example, notes, module), module, strict)
             except CaptureError as error:
                 refusals.append(error)
             except Exception as error:
@@ -173,11 +177,11 @@ def _program_inputs(program: ExportedProgram, given: Sequence[Any] | None) -> tu
 def _from_program(
     program: ExportedProgram, inputs: tuple[Any, ...], notes: tuple[str, ...], module: nn.Module | None
 ) -> Captured:
-    unlifted = program.module()
-    graph_module = trainable(unlifted)
+    graph_module = trainable(_own(program) if module is None else program.module())
     graph_module.meta = {}
     _compact(graph_module)
     normalise(graph_module)
+    notes += evaluated(graph_module, in_evaluation=module is not None)
     dynamic = tuple(
         frozenset(i for i, size in enumerate(value.shape) if not isinstance(size, int))
         if isinstance(value, Tensor)
@@ -185,9 +189,20 @@ def _from_program(
         for value in (node.meta.get("val") for node in graph_module.graph.nodes if node.op == "placeholder")
     )
     captured = with_shapes(Captured(graph_module, inputs, dynamic, {}, notes=notes))
-    reference = program.module() if module is None else module
+    reference = _in_evaluation(program) if module is None else module
     require_agreement(captured, reference)
     return proved_dynamic(captured, reference)
+
+
+def _own(program: ExportedProgram) -> fx.GraphModule:
+    """A program as a module with tensors of its own: the user's program stays as it is, whatever is run or trained here."""
+    return copy.deepcopy(program.module())
+
+
+def _in_evaluation(program: ExportedProgram) -> nn.Module:
+    module = trainable(_own(program))
+    evaluated(module, in_evaluation=False)
+    return module
 
 
 def _compact(module: nn.Module) -> None:

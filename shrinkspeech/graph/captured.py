@@ -21,8 +21,10 @@ from shrinkspeech.errors import InputError
 from shrinkspeech.files import replacing
 from shrinkspeech.graph import stand_ins as recurrent
 from shrinkspeech.graph.copies import refuse_outdated, watch
+from shrinkspeech.graph.functions import without_detours
 from shrinkspeech.graph.modes import TrainableGraph, trainable
 from shrinkspeech.graph.normalise import own_memory
+from shrinkspeech.graph.state import undisturbed
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ class Captured:
         if for_onnx:
             recurrent.stand_in(module)
             own_memory(module)
+            without_detours(module)
         spec = dynamic_spec(self.example_inputs, self.dynamic)
         with recurrent.tracing(), quiet():
             program = torch.export.export(module, self.example_inputs, dynamic_shapes=spec, strict=False)
@@ -168,7 +171,7 @@ class _Recorder(fx.Interpreter):
 def with_shapes(captured: Captured) -> Captured:
     """The record with sizes read off a run of the graph on its example inputs."""
     recorder = _Recorder(captured.graph_module)
-    with torch.no_grad():
+    with torch.no_grad(), undisturbed(captured.graph_module):
         recorder.run(*captured.example_inputs)
     return replace(captured, shapes=recorder.shapes, numbers=recorder.numbers)
 

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+
+from shrinkspeech.graph.state import undisturbed
 
 SMALLEST_SCALE = 1e-6
 """Outputs smaller than this are compared as if they were this large."""
@@ -43,16 +45,20 @@ def max_difference(found: Any, wanted: Any) -> float:
     return max((distance(x, y) for x, y in zip(first, second, strict=True)), default=0.0)
 
 
-def seeded(run: Callable[..., Any], inputs: tuple[Any, ...], seed: int = 0) -> Any:
+def seeded(model: nn.Module, inputs: tuple[Any, ...], seed: int = 0, run: Callable[..., Any] | None = None) -> Any:
     """What a model returns for copies of the inputs, without gradients; what it draws at random is always the same.
 
-    Attention takes the path that it takes in training, which is the one that is captured.
+    Its buffers hold afterwards what they held before. Attention takes the path that it takes in training, which is the one
+    that is captured.
+
+    Args:
+        run: called in place of the model.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), undisturbed(model), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return run(*copy.deepcopy(inputs))
+            return (run or model)(*copy.deepcopy(inputs))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -14,6 +14,7 @@ RECURRENT = (aten.gru.input, aten.lstm.input, aten.rnn_tanh.input, aten.rnn_relu
 
 FLAGS: dict[Any, int] = {
     aten.batch_norm.default: 5,
+    aten.instance_norm.default: 5,
     aten.dropout.default: 2,
     aten.dropout_.default: 2,
     aten.feature_dropout.default: 2,
@@ -24,6 +25,12 @@ FLAGS: dict[Any, int] = {
     **dict.fromkeys(RECURRENT, 6),
 }
 """Operator → position of its train flag."""
+
+
+NORMS = (aten.batch_norm.default, aten.instance_norm.default)
+
+ALWAYS = "always"
+"""Mark in a node's ``meta``: the model's code does not let the mode switch this operator, so that it stays as it is."""
 
 
 def is_recurrent(target: Any) -> bool:
@@ -39,7 +46,7 @@ class TrainableGraph(fx.GraphModule):
         changed = False
         for node in self.graph.nodes:
             position = FLAGS.get(operator_of(node))
-            if position is not None and node.args[position] is not _flag(node, mode):
+            if position is not None and ALWAYS not in node.meta and node.args[position] is not _flag(node, mode):
                 node.update_arg(position, _flag(node, mode))
                 changed = True
         if changed:
@@ -65,8 +72,8 @@ def operator_of(node: Any) -> Any:
 
 
 def _flag(node: fx.Node, mode: bool) -> bool:
-    """Batch norm without running statistics always uses those of the batch."""
-    if operator_of(node) is aten.batch_norm.default and node.args[3] is None:
+    """A norm without running statistics always uses those of the batch."""
+    if operator_of(node) in NORMS and node.args[3] is None:
         return True
     return mode
 

@@ -10,8 +10,8 @@ from torch import fx, nn
 
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated, watch
+from shrinkspeech.graph.inplace import mutates
 from shrinkspeech.graph.modes import TrainableGraph
-from shrinkspeech.graph.normalise import mutates
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.rules.registry import Read
 from shrinkspeech.surgery.gates import Gate, MaskedOperator, Widths

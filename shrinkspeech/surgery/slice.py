@@ -18,6 +18,7 @@ from shrinkspeech.errors import SliceError
 from shrinkspeech.graph.captured import Captured, attribute, set_attribute
 from shrinkspeech.graph.copies import refuse_outdated
 from shrinkspeech.graph.modes import trainable
+from shrinkspeech.graph.state import undisturbed
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.rules.registry import Literal
 from shrinkspeech.surgery.depth import remove_branches
@@ -158,6 +159,6 @@ class _Checker(fx.Interpreter):
 
 def _checked(sliced: Captured, groups: Groups, widths: Mapping[str, int]) -> Captured:
     checker = _Checker(sliced, groups, widths)
-    with torch.no_grad():
+    with torch.no_grad(), undisturbed(sliced.graph_module):
         checker.run(*sliced.example_inputs)
     return replace(sliced, shapes=checker.shapes, numbers=checker.numbers)
