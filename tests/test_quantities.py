@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import shrinkspeech
-from shrinkspeech.budget import COUNTS, Quantity, latency_model, quantities, quantity
+from shrinkspeech.budget import latency_model, quantities, quantity
 from shrinkspeech.budget.flops import Flops
 from shrinkspeech.budget.goal import Goal
 from shrinkspeech.budget.latency import Latency
@@ -75,25 +75,17 @@ def test_targets_of_a_fit_are_those_of_the_registry(captured: Captured) -> None:
         fit(captured, size="25%")
 
 
-class Outputs(Quantity):
-    """Channels of all groups together, for want of anything simpler."""
-
-    name = "channels_of_a_test"
-    unit = "channels"
-    units = COUNTS
-    example = "20"
-    help = "20 channels."
-
-    def cost(self) -> Polynomial:
-        return Polynomial({(name,): 1.0 for name in self.full})
-
-
-def test_a_quantity_of_ones_own(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shrinkspeech.budget.registry._QUANTITIES", {**quantities(), Outputs.name: Outputs})
-    result = fit(captured, target_channels_of_a_test="31")
-    assert result.report.budget == Reached(Outputs.name, "channels", 24 + 32 + 24 + 24, 31, 31)
-    assert sum(result.widths.values()) == 31
+def test_the_quantity_of_the_docs(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of docs/quantities.md, word for word: 4 bytes for each unit of both layers of the GRU."""
+    text = (Path(__file__).parents[1] / "docs" / "quantities.md").read_text(encoding="utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    monkeypatch.setattr("shrinkspeech.budget.registry._QUANTITIES", quantities())
+    exec(compile(code, "quantities.md", "exec"), {})
+    result = fit(captured, target_states="100B")
+    assert result.report.budget == Reached("states", "bytes", 4 * (24 + 24), 100, 100)
+    assert result.widths["gru#0"] + result.widths["gru#1"] == 25
     assert result.report.target_flops is None
+    assert str(only_target({"states": "4KiB"})) == "4KiB of states"
 
 
 def test_parameters_are_counted_exactly(captured: Captured) -> None:
