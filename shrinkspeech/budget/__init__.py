@@ -8,7 +8,7 @@ widths.py      the widths that meet a goal, real and whole
 latency_model.py    time as a polynomial in the widths
 """
 
-from shrinkspeech.budget import flops, latency, params, size  # noqa: F401  (registers them)
+from shrinkspeech.budget import flops, latency, memory, params, size  # noqa: F401  (registers them)
 from shrinkspeech.budget.amounts import BYTES, COUNTS, TIMES
 from shrinkspeech.budget.registry import Quantity, Target, quantities, quantity
 
