@@ -1,9 +1,12 @@
-"""One thread for each test: the models are small, and cores are shared."""
+"""One thread for each test, as the models are small and cores are shared; and the same random numbers, whatever ran before."""
 
 from __future__ import annotations
 
 import os
+import random
 
+import numpy as np
+import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
@@ -17,3 +20,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("shrinkspeech")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)

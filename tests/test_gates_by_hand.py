@@ -6,15 +6,16 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
-from shrinkspeech.axes.algebra import Axis, Fixed, Label, Product, Sum
+from shrinkspeech.axes.algebra import ONE, Axis, Fixed, Label, Product, Sum
 from shrinkspeech.groups.groups import Group, Groups
-from shrinkspeech.rules.registry import Masked
+from shrinkspeech.rules.registry import Masked, Read
 from shrinkspeech.surgery.gates import Gate, MaskedOperator, Widths, amplitude
 from shrinkspeech.surgery.ranks import Ranks
 
 SIZE = 8
+NODE = fx.Graph().placeholder("x")
 UP, OTHER, STILL = Label(1, SIZE), Label(2, 3), Label(3, 2)
 GROUPS = Groups(
     {"up": Group("up", UP), "other": Group("other", OTHER), "still": Group("still", STILL, frozen="model output")},
@@ -35,6 +36,11 @@ def keep(width: float, window: float = 1.0, axis: Axis = UP, ranks: list[int] | 
     found = widths(width, window, ranks).keep(axis)
     assert found is not None
     return [float(value) for value in found.detach()]
+
+
+def switch(found: Widths, axis: Axis, dim: int, outer: Axis = ONE, inner: Axis = ONE) -> Gate:
+    """The gate of a reader of an axis."""
+    return Gate(found, Read(NODE, dim, axis, outer, inner))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +116,7 @@ def test_overrides_come_before_widths() -> None:
     found.overrides = {"up": torch.full((SIZE,), 0.5)}
     found.refresh()
     x = torch.randn(2, SIZE)
-    assert torch.equal(Gate(found, UP, 1).train()(x), 0.5 * x)
+    assert torch.equal(switch(found, UP, 1).train()(x), 0.5 * x)
 
 
 def test_amplitudes_are_roots_with_exact_ends() -> None:
@@ -129,7 +135,7 @@ def test_every_unit_on_the_boundary_has_noise_of_its_own_size(keep_power: bool, 
     a = torch.tensor([0.875, 0.625, 0.375, 0.125])
     given = x if dim != 1 else x.transpose(1, 2).contiguous()
     torch.manual_seed(1)
-    y = Gate(found, UP, dim).train()(given).detach()
+    y = switch(found, UP, dim).train()(given).detach()
     torch.manual_seed(1)
     noise = torch.randn(5, 7, 4) if dim != 1 else torch.randn(5, 4, 7).transpose(1, 2)
     y = y if dim != 1 else y.transpose(1, 2)
@@ -142,12 +148,21 @@ def test_every_unit_on_the_boundary_has_noise_of_its_own_size(keep_power: bool, 
 
 def test_noise_is_for_training_and_can_be_left_out() -> None:
     found, x = widths(4.0, window=4.0), torch.randn(3, SIZE)
-    gate = Gate(found, UP, 1)
+    gate = switch(found, UP, 1)
     quiet = x * torch.tensor([1, 1, 0.875, 0.625, 0.375, 0.125, 0, 0])
     assert torch.equal(gate.eval()(x), quiet)
     assert not torch.equal(gate.train()(x), quiet)
     found.noise = False
     assert torch.equal(gate(x), quiet)
+
+
+def test_a_dimension_that_holds_more_than_what_is_read() -> None:
+    """Two groups apart, the axis, three places of each unit: every part is gated alike."""
+    x = torch.randn(4, 2 * SIZE * 3, 5)
+    gate = switch(widths(2.25), UP, 1, Fixed(2), Fixed(3)).eval()
+    keep = torch.tensor([1, 1, 0.25, 0, 0, 0, 0, 0])
+    wanted = x.reshape(4, 2, SIZE, 3, 5) * keep[:, None, None]
+    assert torch.equal(gate(x), wanted.reshape(x.shape))
 
 
 def through(found: Widths, gate: Gate, x: Tensor, weight: Tensor, width: float) -> Tensor:
@@ -163,7 +178,7 @@ def through(found: Widths, gate: Gate, x: Tensor, weight: Tensor, width: float) 
 def test_the_gradient_of_a_width_is_that_of_finite_differences(axis: Axis, width: float, window: float) -> None:
     found, torch_generator = widths(width, window), torch.Generator().manual_seed(0)
     x, weight = torch.randn(2, 4, axis.size, 3, generator=torch_generator), torch.randn(3, generator=torch_generator)
-    gate, step = Gate(found, axis, 2).eval(), 1e-2
+    gate, step = switch(found, axis, 2).eval(), 1e-2
     (gradient,) = torch.autograd.grad(through(found, gate, x, weight, width), found.fractions)
     with torch.no_grad():
         ends = [float(through(found, gate, x, weight, width + sign * step)) for sign in (-1, 1)]
@@ -172,7 +187,7 @@ def test_the_gradient_of_a_width_is_that_of_finite_differences(axis: Axis, width
 
 
 def test_the_gradient_of_the_feature_is_the_keep() -> None:
-    gate, x = Gate(widths(2.25), UP, 1), torch.randn(3, SIZE, requires_grad=True)
+    gate, x = switch(widths(2.25), UP, 1), torch.randn(3, SIZE, requires_grad=True)
     weight = torch.randn(3, SIZE)
     (gradient,) = torch.autograd.grad((weight * gate.train()(x)).sum(), x)
     assert torch.equal(gradient, weight * torch.tensor([1, 1, 0.25, 0, 0, 0, 0, 0]))
@@ -182,7 +197,7 @@ def test_with_noise_the_gradient_of_a_width_is_that_of_the_formula() -> None:
     """d/dK of a x + √(a (1 − a)) σ ν on the one unit of the boundary, where da/dK is 1."""
     found, x = widths(2.25), torch.randn(50, SIZE)
     torch.manual_seed(3)
-    loss = Gate(found, UP, 1).train()(x).sum()
+    loss = switch(found, UP, 1).train()(x).sum()
     (gradient,) = torch.autograd.grad(loss, found.fractions)
     torch.manual_seed(3)
     noise = float(torch.randn(50, 1).sum())
@@ -193,7 +208,7 @@ def test_with_noise_the_gradient_of_a_width_is_that_of_the_formula() -> None:
 
 def test_half_precision_stays_half() -> None:
     x = torch.randn(40, SIZE).to(torch.bfloat16)
-    y = Gate(widths(2.25), UP, 1).train()(x)
+    y = switch(widths(2.25), UP, 1).train()(x)
     assert y.dtype == torch.bfloat16
     assert torch.equal(y[:, :2], x[:, :2])
 
