@@ -31,6 +31,7 @@ def export(
     from shrinkspeech.budget.amounts import human
     from shrinkspeech.errors import InputError
     from shrinkspeech.export.exporter import export_onnx
+    from shrinkspeech.export.parity import shapes_text
     from shrinkspeech.loading.load import load, seconds_of
 
     if output.is_dir():
@@ -56,7 +57,7 @@ def export(
     typer.echo(
         f"wrote {report.path}: {report.bytes / 1000:,.1f} kB, opset {report.opset}, {human(report.flops)} FLOP/s, "
         f"{report.parameters:,} parameters; "
-        f"agrees with torch within {report.difference:.1e} at {len(report.parity)} sizes"
+        f"agrees with torch within {report.difference:.1e} at {'; '.join(shapes_text(one.shapes) for one in report.parity)}"
     )
     if report.nonstandard:
         typer.echo(f"note: operators outside of the ONNX standard: {', '.join(report.nonstandard)}")

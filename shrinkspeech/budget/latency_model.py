@@ -41,7 +41,7 @@ def session_of(captured: Captured) -> Any:
 
 def single(captured: Captured) -> tuple[Any, ...]:
     """Inputs of the example's length in a batch of one, where the model takes that."""
-    return other_inputs(captured, lambda dim, size: 1 if dim == 0 else size)
+    return other_inputs(captured, lambda axis, size: 1 if axis.is_batch else size)
 
 
 def widths_to_time(groups: Groups) -> list[dict[str, int]]:

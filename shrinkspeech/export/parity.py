@@ -17,9 +17,10 @@ from torch.utils import _pytree as pytree
 from shrinkspeech.errors import ExportError
 from shrinkspeech.export.onnx_file import OnnxFile, Shape, first_line
 from shrinkspeech.export.timing import feed_of
-from shrinkspeech.graph.captured import Captured
-from shrinkspeech.graph.compare import distance
-from shrinkspeech.graph.sizes import other_inputs, smaller, symbols
+from shrinkspeech.graph.captured import Axis, Captured
+from shrinkspeech.graph.compare import distance, seeded
+from shrinkspeech.graph.proof import candidates
+from shrinkspeech.graph.sizes import axes_of, extent, resized, size_at
 
 
 @dataclass(frozen=True)
@@ -83,26 +84,48 @@ def shapes_text(shapes: Sequence[Shape]) -> str:
 def sizes_to_try(captured: Captured) -> tuple[list[tuple[Any, ...]], tuple[str, ...]]:
     """Inputs of two batch sizes and two lengths, as far as the model has them, and what was left out, in sentences.
 
-    A batch of one is what most deployments run, so it is one of the sizes.
+    A batch of one is what most deployments run, so it is one of the sizes. Lengths change together, and one at a time where
+    the graph does not run so.
     """
+    axes = axes_of(captured)
+    lengths = {axis: _other_size(captured, axis) for axis in axes if not axis.is_batch}
+    one = {axis: 1 for axis in axes if axis.is_batch}
     kept: dict[tuple[Shape, ...], tuple[Any, ...]] = {}
     notes: list[str] = []
-    for batch in (lambda size: size, lambda size: 1):
-        for length in (lambda dim, size: size, smaller):
-
-            def scale(dim: int, size: int, batch: Any = batch, length: Any = length) -> int:
-                return int(batch(size) if dim == 0 else length(dim, size))
-
-            inputs = other_inputs(captured, scale)
-            shapes = shapes_of(inputs)
-            try:
-                with torch.no_grad():
-                    captured.graph_module(*copy.deepcopy(inputs))
-                kept[shapes] = inputs
-            except Exception as error:  # the user's model may refuse a size for its own reasons
-                why = first_line(error)
-                notes.append(f"not compared at {shapes_text(shapes)}: the captured graph fails there ({why})")
+    for sizes in ({}, lengths, one, {**one, **lengths}):
+        problem = _kept_if_it_runs(captured, resized(captured, sizes), kept)
+        if problem:
+            notes.append(problem)
+            for axis in lengths if sizes == lengths and len(lengths) > 1 else ():
+                _kept_if_it_runs(captured, resized(captured, {axis: lengths[axis]}), kept)
+    if len(kept) == 1:
+        notes.append(f"compared at 1 size only: {shapes_text(next(iter(kept)))}")
     return list(kept.values()), tuple(dict.fromkeys(notes))
+
+
+def _kept_if_it_runs(
+    captured: Captured, inputs: tuple[Any, ...], kept: dict[tuple[Shape, ...], tuple[Any, ...]]
+) -> str:
+    """Add inputs at which the graph runs; why it does not, else."""
+    shapes = shapes_of(inputs)
+    try:
+        seeded(captured.graph_module, inputs)
+    except Exception as error:  # the user's model may refuse a size for its own reasons
+        return f"not compared at {shapes_text(shapes)}: the captured graph fails there ({first_line(error)})"
+    kept.setdefault(shapes, inputs)
+    return ""
+
+
+def _other_size(captured: Captured, axis: Axis) -> int:
+    """A size at which an axis was proved, else the first at which the graph runs."""
+    size = extent(captured, axis)
+    for other in axis.sizes or candidates(size, axis.is_batch):
+        try:
+            seeded(captured.graph_module, resized(captured, {axis: other}))
+        except Exception:  # as above
+            continue
+        return other
+    return size
 
 
 def sized_as(captured: Captured, file: OnnxFile) -> Captured:
@@ -110,13 +133,16 @@ def sized_as(captured: Captured, file: OnnxFile) -> Captured:
     leaves = pytree.tree_leaves(captured.example_inputs)
     tensors = [index for index, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     fixed = dict(zip(tensors, file.fixed_sizes, strict=False))
-    for name, places in symbols(captured).items():
-        sizes = [fixed.get(index, {}).get(dim) for index, dim in places]
-        size = next((size for size in sizes if size is not None), None)
-        if size is not None:
-            inputs = other_inputs(captured, lambda dim, old, size=size: size, only=name)  # type: ignore[misc]
+    for axis in axes_of(captured):
+        first = extent(captured, axis)
+        sizes = [
+            size * first // size_at(captured, (index, dim))
+            for index, dim in axis.places
+            if (size := fixed.get(index, {}).get(dim)) is not None
+        ]
+        if sizes:
             dynamic = tuple(
-                dims - {dim for at, dim in places if at == index} for index, dims in enumerate(captured.dynamic)
+                dims - {dim for at, dim in axis.places if at == index} for index, dims in enumerate(captured.dynamic)
             )
-            captured = replace(captured, example_inputs=inputs, dynamic=dynamic)
+            captured = replace(captured, example_inputs=resized(captured, {axis: sizes[0]}), dynamic=dynamic)
     return captured

@@ -10,7 +10,8 @@ inplace.py      in-place operators and their pure forms
 evaluation.py   evaluation mode, and what no mode switches
 state.py        what a model writes into its own tensors
 modes.py        train() and eval() of a captured graph
-sizes.py        inputs of other sizes, and which dimensions are dynamic
+sizes.py        inputs of other sizes
+proof.py        which dimensions are dynamic
 copies.py       copies that somebody trains, and records that are out of date
 compare.py      how far two results are apart
 """

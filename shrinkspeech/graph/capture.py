@@ -24,7 +24,7 @@ from shrinkspeech.graph.evaluation import evaluated
 from shrinkspeech.graph.functions import kept, lost, own_functions
 from shrinkspeech.graph.modes import trainable
 from shrinkspeech.graph.normalise import normalise
-from shrinkspeech.graph.sizes import proved_dynamic
+from shrinkspeech.graph.proof import proved_dynamic
 
 
 def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | None = None) -> Captured:

@@ -28,6 +28,24 @@ from shrinkspeech.graph.state import undisturbed
 
 
 @dataclass(frozen=True)
+class Axis:
+    """Dimensions of the inputs that change together.
+
+    Attributes:
+        places: each as (input, dimension); sizes keep their ratio.
+        sizes: of the first place, other than in the example, at which graph and model were seen to agree.
+    """
+
+    places: tuple[tuple[int, int], ...]
+    sizes: tuple[int, ...] = ()
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether it is the first dimension of an input."""
+        return any(dim == 0 for _, dim in self.places)
+
+
+@dataclass(frozen=True)
 class Captured:
     """A model as an ATen graph in eval mode.
 
@@ -38,6 +56,7 @@ class Captured:
         shapes: sizes of every tensor that each node returns for the example inputs, by node name.
         numbers: values of the nodes that compute sizes.
         notes: what could not be had, in sentences.
+        axes: the dynamic dimensions as they were proved, those that change together in one.
     """
 
     graph_module: fx.GraphModule
@@ -46,6 +65,7 @@ class Captured:
     shapes: Mapping[str, tuple[tuple[int, ...], ...]]
     numbers: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    axes: tuple[Axis, ...] = ()
 
     @property
     def batch(self) -> int:
