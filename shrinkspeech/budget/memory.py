@@ -106,11 +106,14 @@ def first_item(captured: Captured) -> tuple[Any, ...]:
     from torch import Tensor
     from torch.utils import _pytree as pytree
 
-    from shrinkspeech.graph.sizes import symbols
+    from shrinkspeech.graph.sizes import axes_of
 
     leaves, spec = pytree.tree_flatten(captured.example_inputs)
-    batches = {index for places in symbols(captured).values() for index, dim in places if dim == 0}
-    items = [leaf[:1] if isinstance(leaf, Tensor) and index in batches else leaf for index, leaf in enumerate(leaves)]
+    batch = {index: dim for axis in axes_of(captured) if axis.is_batch for index, dim in axis.places}
+    items = [
+        leaf.narrow(batch[index], 0, 1) if isinstance(leaf, Tensor) and index in batch else leaf
+        for index, leaf in enumerate(leaves)
+    ]
     return tuple(pytree.tree_unflatten(items, spec))
 
 
