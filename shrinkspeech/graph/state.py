@@ -11,6 +11,9 @@ from torch import fx, nn
 from shrinkspeech.errors import InputError
 from shrinkspeech.graph.inplace import mutates, owner_of
 
+OVERLAPS = 1
+"""torch's answer where several elements of a tensor are one place in memory."""
+
 
 def written(graph_module: fx.GraphModule) -> tuple[str, ...]:
     """Names of the tensors that keep state from one call to the next: those that the graph itself writes to."""
@@ -39,8 +42,14 @@ def refuse_state(graph_module: fx.GraphModule, purpose: str) -> None:
 
 @contextmanager
 def undisturbed(module: nn.Module) -> Iterator[None]:
-    """Inside, a model may be run; afterwards its buffers hold what they held before."""
-    before = {name: (buffer, buffer.detach().clone()) for name, buffer in module.named_buffers()}
+    """Inside, a model may be run; afterwards its buffers hold what they held before.
+
+    A buffer that repeats one value in memory (``expand``) is left out: torch writes to no such tensor, so no model has.
+    """
+    own = {
+        name: buffer for name, buffer in module.named_buffers() if torch._debug_has_internal_overlap(buffer) != OVERLAPS
+    }
+    before = {name: (buffer, buffer.detach().clone()) for name, buffer in own.items()}
     try:
         yield
     finally:
