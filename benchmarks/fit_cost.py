@@ -28,8 +28,10 @@ import shrinkspeech
 from shrinkspeech.budget.flops import Flops
 from shrinkspeech.budget.goal import Goal
 from shrinkspeech.fitting.recipe import Recipe, load_recipe
-from shrinkspeech.fitting.settings import Settings
-from shrinkspeech.fitting.stages import GatedRun, warm_start
+from shrinkspeech.fitting.settings import Settings, Standing
+from shrinkspeech.fitting.stages.gate import Gates
+from shrinkspeech.fitting.stages.stage import Job
+from shrinkspeech.fitting.stages.warm_start import WarmStart
 from shrinkspeech.fitting.trainer import Trainer
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.surgery.part import Part
@@ -69,30 +71,30 @@ def plain(captured: Captured, steps: int) -> Callable[[], None]:
     module = captured.module()
     weights: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
     prepared, optimiser = loop.prepare(module, weights, {})
-    return lambda: loop.descend(prepared, optimiser, weights)
+    standing = Standing("plain", 0.0, 0.0, Flops, 0.0)
+    return lambda: loop.descend(prepared, optimiser, weights, standing)
 
 
-def problem(captured: Captured) -> tuple[Part, Goal]:
-    """The whole model, and SHARE of its FLOP/s as the goal."""
+def job(captured: Captured, steps: int, distil: float) -> Job:
+    """A fit of the whole model to SHARE of its FLOP/s; ``distil`` as in ``Settings``."""
     groups = shrinkspeech.label(captured)
     goal = Goal.whole(Flops, captured, groups).towards(Flops.parse(f"{SHARE}x"))
-    return Part.whole(captured, groups), goal
+    return Job(trainer(captured, steps, distil), Part.whole(captured, groups), goal, seed=0)
 
 
 def gated(captured: Captured, steps: int, distil: float) -> Callable[[], None]:
-    """Steps at half the cost with all gates in place and nothing re-sliced; ``distil`` as in ``Settings``."""
-    part, goal = problem(captured)
-    run = GatedRun(trainer(captured, steps, distil), part, goal)
-    return lambda: run.step(0.5 * goal.original, 8.0)
+    """Steps at half the cost with all gates in place and nothing re-sliced."""
+    shared = job(captured, steps, distil)
+    gates = Gates(shared, shared.whole)
+    return lambda: gates.step(0.5 * shared.goal.original, 8.0)
 
 
 def begun(captured: Captured, steps: int) -> Callable[[], None]:
     """The first gated steps of a fit with its default settings: after the warm start, with the original's outputs."""
-    part, goal = problem(captured)
-    loop = trainer(captured, steps, Settings().distil)
-    part = warm_start(loop, part, goal, 0)
-    run, now = GatedRun(loop, part, goal), goal.at(part.widths)
-    return lambda: run.step(0.99 * now, Settings().window)
+    shared = job(captured, steps, Settings().distil)
+    draft = WarmStart(shared).improve(shared.draft())
+    gates = Gates(shared, draft.part)
+    return lambda: gates.step(0.99 * draft.cost, Settings().window)
 
 
 def whole(kind: str, steps: int) -> dict[str, float]:

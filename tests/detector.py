@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import shrinkspeech
+from shrinkspeech.budget.flops import Flops
+from shrinkspeech.budget.goal import Goal
+from shrinkspeech.fitting.recipe import load_recipe
+from shrinkspeech.fitting.settings import Settings
+from shrinkspeech.fitting.stages.stage import Job
+from shrinkspeech.fitting.trainer import Trainer
 from shrinkspeech.graph.captured import Captured
+from shrinkspeech.groups.groups import Groups
+from shrinkspeech.surgery.part import Part
 
 SECONDS = 0.5
 
@@ -65,3 +74,18 @@ def trained(batches: int) -> Captured:
         loss(model(batch(20_000 + seed)[0]), batch(20_000 + seed)).backward()
         optimiser.step()
     return shrinkspeech.capture(model.eval(), (torch.randn(2, 12, 50),))
+
+
+def job(
+    captured: Captured,
+    target: str = "25%",
+    steps: int = 10,
+    settings: Settings | None = None,
+    groups: Groups | None = None,
+    recipe: Any = RECIPE,
+) -> Job:
+    """What the stages of a fit share, of a model that is whole."""
+    groups = shrinkspeech.label(captured) if groups is None else groups
+    goal = Goal.whole(Flops, captured, groups, SECONDS).towards(Flops.parse(target))
+    trainer = Trainer(captured, load_recipe(recipe), settings or Settings(), steps, 2e-3, lambda progress: None)
+    return Job(trainer, Part.whole(captured, groups), goal, seed=0)

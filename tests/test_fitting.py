@@ -11,21 +11,17 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 import shrinkspeech
-from shrinkspeech.budget.flops import Flops
-from shrinkspeech.budget.goal import Goal
 from shrinkspeech.errors import BudgetError, RecipeError
 from shrinkspeech.fitting.fit import Progress, Settings
 from shrinkspeech.fitting.recipe import load_recipe
-from shrinkspeech.fitting.stages import GatedRun
 from shrinkspeech.fitting.taylor import magnitude
 from shrinkspeech.fitting.trainer import Trainer
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.compare import max_difference
 from shrinkspeech.surgery.fold import fold
-from shrinkspeech.surgery.part import Part
 from tests.detector import RECIPE, SECONDS, batch, loss, train_batches, trained
 
 
@@ -164,45 +160,6 @@ def test_kept_after_reslicing_gives_the_shapes_of_the_small_model(captured: Capt
     small = resliced.captured.parameters()
     assert {n: t.shape for n, t in sliced.parameters().items()} == {n: t.shape for n, t in small.items()}
     assert {name: len(units) for name, units in resliced.kept.items()} == resliced.widths
-
-
-def gated_run(captured: Captured, steps: int, settings: Settings | None = None) -> GatedRun:
-    """Steps towards a twentieth, without any re-slicing."""
-    groups = shrinkspeech.label(captured)
-    goal = Goal.whole(Flops, captured, groups, SECONDS).towards(Flops.parse("5%"))
-    trainer = Trainer(captured, load_recipe(RECIPE), settings or Settings(), steps, 2e-3, lambda progress: None)
-    result = GatedRun(trainer, Part.whole(captured, groups), goal)
-    for i in range(steps):
-        result.step(goal.original * 0.05 ** ((i + 1) / steps), 2.0)
-    return result
-
-
-def test_a_reslice_leaves_the_kind_of_gate(captured: Captured) -> None:
-    before = gated_run(captured, 12, Settings(keep_power=True))
-    after = before.resliced(window=2.0)
-    assert after is not before
-    assert [run.model.widths.keep_power for run in (before, after)] == [True, True]
-
-
-def test_a_reslice_leaves_outputs_noise_and_moments_as_they_were(captured: Captured) -> None:
-    before = gated_run(captured, 12)
-    x = batch(8)[0]
-    noisy, quiet = seeded(before.model.train(), x), before.model.eval()(x)
-    after = before.resliced(window=2.0)
-    assert after is not before
-    assert sum(p.numel() for p in after.weights) < 0.5 * sum(p.numel() for p in before.weights)
-    assert max_difference(after.model.eval()(x), quiet) <= 1e-5
-    assert max_difference(seeded(after.model.train(), x), noisy) <= 1e-5
-    assert after.real == pytest.approx(before.real)
-    assert torch.equal(after.controller.momentum, before.controller.momentum)
-    assert after.resliced(window=2.0) is after
-    moments = [after.optimiser.state[parameter]["exp_avg"].shape for parameter in after.weights]
-    assert moments == [parameter.shape for parameter in after.weights]
-
-
-def seeded(model: nn.Module, x: Tensor) -> Tensor:
-    torch.manual_seed(5)
-    return model(x).detach()
 
 
 def test_exactly_one_target(captured: Captured) -> None:

@@ -21,15 +21,13 @@ from shrinkspeech.budget.size import Size
 from shrinkspeech.errors import BudgetError
 from shrinkspeech.export.constants import weight_elements
 from shrinkspeech.export.onnx_file import OnnxFile
-from shrinkspeech.fitting.recipe import load_recipe
 from shrinkspeech.fitting.report import Reached
-from shrinkspeech.fitting.settings import Settings
-from shrinkspeech.fitting.stages import GatedRun, repaired
-from shrinkspeech.fitting.trainer import Trainer
+from shrinkspeech.fitting.stages.repair import Repair
+from shrinkspeech.fitting.stages.stage import Draft
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.groups.cost import Polynomial
 from shrinkspeech.surgery.part import Part
-from tests.detector import RECIPE, SECONDS, Detector
+from tests.detector import RECIPE, SECONDS, Detector, job
 
 
 @pytest.fixture(scope="module")
@@ -176,10 +174,10 @@ def test_where_the_measure_differs_the_repair_is_aimed_anew(captured: Captured, 
 
     goal = Goal.whole(Flops, captured, groups, SECONDS).towards(Flops.parse("30%"))
     goal = replace(goal, quantity=Latency, measure=measure)
-    trainer = Trainer(captured, load_recipe(RECIPE), Settings(), 10, 2e-3, lambda progress: None)
-    run = GatedRun(trainer, Part.whole(captured, groups), goal)
-    run.model.widths.set({name: 0.5 * size for name, size in goal.full.items()})
-    part, reached = repaired(run)
-    assert 0.93 * goal.target <= reached <= goal.target
-    assert reached == factor * shrinkspeech.flops(part.captured, seconds=SECONDS)
+    widths = {name: 0.5 * size for name, size in goal.full.items()}
+    stage = Repair(replace(job(captured), goal=goal))
+    small = stage.improve(Draft(Part.whole(captured, groups), widths, goal.at(widths)))
+    assert small.widths == small.part.widths
+    assert 0.93 * goal.target <= small.cost <= goal.target
+    assert small.cost == factor * shrinkspeech.flops(small.part.captured, seconds=SECONDS)
     assert len(asked) <= 5

@@ -21,6 +21,7 @@ from shrinkspeech.errors import BudgetError
 from shrinkspeech.fitting.fit import shrink
 from shrinkspeech.fitting.recipe import load_recipe
 from shrinkspeech.fitting.settings import Progress, Settings
+from shrinkspeech.fitting.stages.stage import Job
 from shrinkspeech.fitting.trainer import Trainer
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.surgery.depth import allow_empty, removable
@@ -124,7 +125,8 @@ def test_it_goes_on_after_a_branch_has_vanished() -> None:
     recipe = SimpleNamespace(train_batches=RECIPE.train_batches, loss=lambda outputs, item: outputs.square().mean())
     trainer = Trainer(captured, load_recipe(recipe), Settings(), 10, 1e-3, lambda progress: None)
     goal = Goal.whole(Flops, captured, groups).towards(Flops.parse("20%"))
-    small, reached = shrink(trainer, part, goal, seed=0)
+    draft = shrink(Job(trainer, part, goal, seed=0))
+    small, reached = draft.part, draft.cost
     assert small.widths[gone] == 0
     assert len(small.kept["inside"]) < 16
     assert 0.95 * goal.target <= reached <= goal.target

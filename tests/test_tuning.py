@@ -10,10 +10,14 @@ import torch
 from torch import Tensor, nn
 
 import shrinkspeech
+from shrinkspeech.budget.flops import Flops
+from shrinkspeech.budget.goal import Goal
+from shrinkspeech.fitting.average import RunningAverage
 from shrinkspeech.fitting.recipe import Recipe, load_recipe
 from shrinkspeech.fitting.settings import Settings
+from shrinkspeech.fitting.stages.stage import Job
+from shrinkspeech.fitting.stages.tune import Tune
 from shrinkspeech.fitting.trainer import Trainer
-from shrinkspeech.fitting.tune import RunningAverage, TunedRun, tune
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.surgery.part import Part
 
@@ -69,14 +73,15 @@ def tuned(captured: Captured, average: float, steps: int) -> tuple[list[dict[str
     torch.manual_seed(0)
     settings = Settings(average=average, gate_share=0.25)
     trainer = Trainer(captured, recipe(), settings, steps, 1e-1, lambda progress: None)
-    trainer.step = trainer.gated_steps
-    seen: list[dict[str, Tensor]] = []
-
-    def look(run: TunedRun) -> None:
-        seen.append({name: tensor.clone() for name, tensor in run.module.state_dict().items()})
-
-    part = tune(TunedRun(trainer, Part.whole(captured, shrinkspeech.label(captured))), look)
-    return seen, part.captured.graph_module.state_dict()
+    trainer.load({**trainer.state(), "step": trainer.gated_steps})
+    groups = shrinkspeech.label(captured)
+    job = Job(trainer, Part.whole(captured, groups), Goal.whole(Flops, captured, groups), seed=0)
+    stage, seen = Tune(job), list[dict[str, Tensor]]()
+    stage.begin(job.draft())
+    while not stage.done:
+        stage.step()
+        seen.append({name: tensor.clone() for name, tensor in stage.module.state_dict().items()})
+    return seen, stage.result().part.captured.graph_module.state_dict()
 
 
 @pytest.fixture
@@ -125,7 +130,8 @@ def test_an_average_goes_on_from_its_values() -> None:
     for i, state in enumerate(states):
         model.load_state_dict(state)
         if i == 3:
-            halves = RunningAverage(2.0, {name: value.clone() for name, value in halves.values.items()})
+            first, halves = halves, RunningAverage(2.0)
+            halves.load(first.state())
         whole.update(model)
         halves.update(model)
     assert all(torch.equal(value, halves.values[name]) for name, value in whole.values.items())

@@ -8,6 +8,8 @@ exactly B. The budget is therefore held without a penalty strength.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,9 +36,13 @@ class WidthController:
         self.scale = 0.0
         self.price = 0.0
 
-    def adopt(self, other: WidthController) -> None:
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on beside the widths and their gradient."""
+        return {"momentum": self.momentum, "scale": self.scale, "price": self.price}
+
+    def load(self, state: Mapping[str, Any]) -> None:
         """Go on where another controller, of the same groups, stopped."""
-        self.momentum, self.scale, self.price = other.momentum, other.scale, other.price
+        self.momentum, self.scale, self.price = state["momentum"], state["scale"], state["price"]
 
     def step(self, budget: float) -> float:
         """Move the widths by their present gradient and set the cost to ``budget``; returns the cost."""

@@ -1,26 +1,28 @@
-"""Fit: score, warm start, gate, repair, tune. Stages are in ``stages.py`` and ``tune.py``, steps in ``trainer.py``."""
+"""Fit: score, warm start, gate, repair, tune. The stages are in ``stages/``, their optimiser steps in ``trainer.py``."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from shrinkspeech.budget.flops import Flops
 from shrinkspeech.budget.goal import Goal
 from shrinkspeech.budget.registry import only_target
 from shrinkspeech.defaults import CHECKPOINT_EVERY, LEARNING_RATE, ROUND_TO, STEPS
-from shrinkspeech.fitting.checkpoint import Watch, restore_trainer, restored_part, restored_run
+from shrinkspeech.fitting.checkpoint import Checkpoint
+from shrinkspeech.fitting.randomness import seed_everything
 from shrinkspeech.fitting.recipe import load_recipe
 from shrinkspeech.fitting.report import FitReport, Fitted, Reached
 from shrinkspeech.fitting.settings import Progress, Settings
-from shrinkspeech.fitting.stages import GatedRun, gated, note, repaired, warm_start
-from shrinkspeech.fitting.trainer import Trainer, seed_everything
-from shrinkspeech.fitting.tune import TunedRun, tune
+from shrinkspeech.fitting.stages.gate import Gate
+from shrinkspeech.fitting.stages.repair import Repair
+from shrinkspeech.fitting.stages.stage import Draft, Job, Stage
+from shrinkspeech.fitting.stages.tune import Tune
+from shrinkspeech.fitting.stages.warm_start import WarmStart
+from shrinkspeech.fitting.trainer import Trainer
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
 from shrinkspeech.graph.state import refuse_state
@@ -62,7 +64,7 @@ def fit(
         groups: the labelled graph, for instance restricted by ``Groups.restrict``.
         round_to: widths become multiples of this.
         evaluate: call the recipe's ``evaluate`` on the original and on the small model.
-        checkpoint: file that holds the state of the fit, written every ``checkpoint_every`` steps.
+        checkpoint: file that holds the state of the fit, written every ``checkpoint_every`` steps and at the end of each stage.
         resume: go on from that file; on the CPU the result is bit by bit what it would have been, if the recipe
             yields the same batches again.
 
@@ -81,38 +83,33 @@ def fit(
     groups = label(captured) if groups is None else groups
     goal = Goal.whole(target.quantity, captured, groups, seconds, round_to).towards(target)
     identity = {"options": [str(target), steps, seed, seconds, learning_rate, round_to], "settings": asdict(settings)}
-    watch = Watch.of(checkpoint, checkpoint_every, {**identity, **identity_of(captured, groups)}, resume)
+    saved = Checkpoint(checkpoint, checkpoint_every, {**identity, **identity_of(captured, groups)}, resume)
     started = time.perf_counter()
     seed_everything(seed)
     trainer = Trainer(captured, chosen, settings, steps, learning_rate, listener)
     before = trainer.evaluate(captured.copy()) if evaluate else {}
-    part, reached = shrink(trainer, Part.whole(captured, groups), goal, seed, watch)
-    after = trainer.evaluate(part.captured.graph_module) if evaluate else {}
+    draft = shrink(Job(trainer, Part.whole(captured, groups), goal, seed), saved)
+    after = trainer.evaluate(draft.part.captured.graph_module) if evaluate else {}
     duration = time.perf_counter() - started
-    return fitted(captured, part, goal, reached, trainer, before, after, seconds, seed, duration)
+    return fitted(captured, draft, goal, trainer, before, after, seconds, seed, duration)
 
 
-def shrink(trainer: Trainer, whole: Part, goal: Goal, seed: int, watch: Watch | None = None) -> tuple[Part, float]:
-    """All stages, or those that are left of an earlier run: the tuned part, and how much of the quantity it has."""
-    trainer.quantity, trainer.target = goal.quantity, goal.target
-    watch = watch or Watch()
-    state = watch.state
-    if state is not None and state["stage"] == "tune":
-        part, watch.reached = restored_part(state, whole), state["reached"]
-    else:
-        if state is None:
-            part = warm_start(trainer, whole, goal, seed)
-            run, start = GatedRun(trainer, part, goal), goal.at(part.widths)
-        else:
-            run, start = restored_run(state, trainer, restored_part(state, whole), goal), state["start"]
-            restore_trainer(state, trainer)
-        part, watch.reached = repaired(gated(trainer, run, start, watch.gate))
-    note(trainer, goal, part.widths)
-    average: dict[str, Tensor] = {}
-    if state is not None and state["stage"] == "tune":
-        restore_trainer(state, trainer)
-        average = state["average"]
-    return tune(TunedRun(trainer, part, average), watch.tune), watch.reached
+STAGES: Sequence[type[Stage]] = (WarmStart, Gate, Repair, Tune)
+"""The stages of a fit, in their order."""
+
+
+def shrink(job: Job, checkpoint: Checkpoint | None = None, stages: Sequence[type[Stage]] = STAGES) -> Draft:
+    """Run all stages one after the other, or those that are left of an earlier run; what the last one leaves is the result."""
+    draft, checkpoint = job.draft(), checkpoint or Checkpoint()
+    for kind in checkpoint.left(stages):
+        stage = kind(job)
+        if not checkpoint.restore(stage, job.trainer):
+            stage.begin(draft)
+        while not stage.done:
+            stage.step()
+            checkpoint.save(stage, job.trainer)
+        draft = stage.result()
+    return draft
 
 
 def named_targets(given: Mapping[str, str | float | None]) -> dict[str, str | float | None]:
@@ -137,9 +134,8 @@ def identity_of(captured: Captured, groups: Groups) -> dict[str, Any]:
 
 def fitted(
     original: Captured,
-    part: Part,
+    draft: Draft,
     goal: Goal,
-    reached: float,
     trainer: Trainer,
     before: Mapping[str, float],
     after: Mapping[str, float],
@@ -148,12 +144,12 @@ def fitted(
     duration: float,
 ) -> Fitted:
     """The result with its report."""
-    kind = goal.quantity
+    kind, part = goal.quantity, draft.part
     report = FitReport(
         original_flops=goal.flops.at(goal.full),
         target_flops=goal.target if kind is Flops else None,
         flops=goal.flops.at(part.widths),
-        budget=Reached(kind.name, kind.unit, goal.original, goal.target, reached),
+        budget=Reached(kind.name, kind.unit, goal.original, goal.target, draft.cost),
         original_params=parameter_count(original),
         params=parameter_count(part.captured),
         metrics_before=before,

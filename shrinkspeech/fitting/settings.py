@@ -49,13 +49,35 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """How far a stage has come: what it tells the user with each step.
+
+    Attributes:
+        stage: its name.
+        cost: what the budget limits, at the present widths, in the unit of ``quantity``.
+        target: the most that it may be.
+        flops: FLOP/s at the present widths.
+    """
+
+    stage: str
+    cost: float
+    target: float
+    quantity: type[Quantity]
+    flops: float
+
+
+@dataclass(frozen=True)
 class Progress:
     """One step of a fit.
 
     Attributes:
+        step: optimiser steps so far, of ``steps`` in all.
+        stage: name of the stage.
+        loss: of this step's batch.
         flops: FLOP/s at the present widths.
-        cost: what the budget limits, at the present widths; ``target`` is its limit, ``quantity`` says what it is.
+        target: the most that ``cost`` may be.
         metrics: what the recipe's ``evaluate`` returned last.
+        cost: what the budget limits, at the present widths, in the unit of ``quantity``.
     """
 
     step: int
@@ -67,6 +89,11 @@ class Progress:
     metrics: Mapping[str, float]
     cost: float
     quantity: type[Quantity]
+
+    @classmethod
+    def of(cls, now: Standing, step: int, steps: int, loss: float, metrics: Mapping[str, float]) -> Progress:
+        """One step of a stage that stands at ``now``."""
+        return cls(step, steps, now.stage, loss, now.flops, now.target, metrics, now.cost, now.quantity)
 
 
 Listener = Callable[[Progress], None]

@@ -21,10 +21,12 @@ from shrinkspeech.defaults import LEARNING_RATE, ROUND_TO, STEPS
 from shrinkspeech.errors import BudgetError
 from shrinkspeech.files import replacing
 from shrinkspeech.fitting.fit import fitted, shrink
+from shrinkspeech.fitting.randomness import seed_everything
 from shrinkspeech.fitting.recipe import load_recipe
 from shrinkspeech.fitting.report import Fitted
 from shrinkspeech.fitting.settings import Listener, Progress, Settings
-from shrinkspeech.fitting.trainer import Trainer, seed_everything
+from shrinkspeech.fitting.stages.stage import Job
+from shrinkspeech.fitting.trainer import Trainer
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
 from shrinkspeech.graph.state import refuse_state
@@ -80,11 +82,12 @@ def sweep(
     for text, goal in goals:
         started = time.perf_counter()
         trainer.restart(steps)
-        part, reached = shrink(trainer, part, goal, seed)
+        draft = shrink(Job(trainer, part, goal, seed))
+        part = draft.part
         shown.done += steps
         after = trainer.evaluate(part.captured.graph_module) if evaluate else {}
         duration = time.perf_counter() - started
-        results.append(fitted(captured, part, goal, reached, trainer, before, after, seconds, seed, duration))
+        results.append(fitted(captured, draft, goal, trainer, before, after, seconds, seed, duration))
         if on_fitted is not None:
             on_fitted(text, results[-1])
     return results

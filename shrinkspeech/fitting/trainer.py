@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from shrinkspeech.budget.flops import Flops
-from shrinkspeech.budget.registry import Quantity
 from shrinkspeech.errors import RecipeError
 from shrinkspeech.fitting.recipe import Recipe
-from shrinkspeech.fitting.settings import Listener, Progress, Settings
+from shrinkspeech.fitting.settings import Listener, Progress, Settings, Standing
 from shrinkspeech.fitting.taylor import random_projection
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.surgery.part import OptimiserState
@@ -26,10 +22,16 @@ from shrinkspeech.surgery.part import OptimiserState
 class Trainer:
     """Trains whatever graph stands in for the original at the moment.
 
-    The stages of a fit write what the user sees of them into ``stage``, ``flops``, ``cost`` and ``target``.
-
     Args:
         steps: length of the learning-rate cycle.
+        learning_rate: at the height of the cycle.
+        listener: gets the progress after each step.
+
+    Attributes:
+        step: optimiser steps of the cycle so far.
+        used: batches drawn so far.
+        recent: loss of the last 50 steps.
+        metrics: what the recipe's ``evaluate`` returned last.
     """
 
     def __init__(
@@ -49,11 +51,7 @@ class Trainer:
         self.batches = self._endless()
         self.used = 0
         self.restart(steps)
-        self.stage, self.quantity = "", Flops
-        self.flops, self.cost, self.target = 0.0, 0.0, 0.0
         self.metrics: dict[str, float] = {}
-
-    quantity: type[Quantity]
 
     def restart(self, steps: int) -> None:
         """Begin a new learning-rate cycle."""
@@ -77,8 +75,15 @@ class Trainer:
         prepared[0].train()
         return prepared
 
-    def descend(self, model: nn.Module, optimiser: Any, weights: Sequence[Tensor]) -> None:
-        """One optimiser step on the weights; other gradients (those of the widths) are left as they come."""
+    def descend(self, model: nn.Module, optimiser: Any, weights: Sequence[Tensor], standing: Standing) -> None:
+        """One optimiser step on the weights; other gradients (those of the widths) are left as they come.
+
+        Args:
+            standing: what the listener is told beside the step and the loss.
+
+        Raises:
+            RecipeError: the loss is not finite.
+        """
         batch = self.next_batch()
         for group in optimiser.param_groups:
             group["lr"] = self.learning_rate * self.schedule()
@@ -86,7 +91,7 @@ class Trainer:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise RecipeError(
-                f"the loss of '{self.recipe.name}' is {value} at step {self.step} ({self.stage}): lower --learning-rate, "
+                f"the loss of '{self.recipe.name}' is {value} at step {self.step} ({standing.stage}): lower --learning-rate, "
                 "or look for bad values in the batches"
             )
         optimiser.zero_grad()
@@ -95,19 +100,26 @@ class Trainer:
         optimiser.step()
         self.step += 1
         self.recent = [*self.recent[-49:], value]
-        self.listener(
-            Progress(
-                self.step,
-                self.steps,
-                self.stage,
-                value,
-                self.flops,
-                self.target,
-                self.metrics,
-                self.cost,
-                self.quantity,
-            )
-        )
+        self.listener(Progress.of(standing, self.step, self.steps, value, self.metrics))
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on beside the model, its optimiser and the random numbers."""
+        scaler = self.accelerator.scaler
+        return {
+            "step": self.step,
+            "used": self.used,
+            "recent": list(self.recent),
+            "metrics": dict(self.metrics),
+            "scaler": None if scaler is None else scaler.state_dict(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state: batches that were used are drawn again and thrown away."""
+        while self.used < state["used"]:
+            self.next_batch()
+        self.step, self.recent, self.metrics = state["step"], list(state["recent"]), dict(state["metrics"])
+        if self.accelerator.scaler is not None and state["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
 
     def schedule(self) -> float:
         """One cycle over all steps: a linear rise, then half a cosine."""
@@ -198,13 +210,6 @@ def optimiser_state(model: nn.Module, optimiser: Any) -> dict[str, dict[str, Any
     inner = getattr(optimiser, "optimizer", optimiser)
     names = {id(parameter): own_name(name) for name, parameter in model.named_parameters()}
     return {names[id(p)]: dict(state) for p, state in inner.state.items() if id(p) in names}
-
-
-def seed_everything(seed: int) -> None:
-    """Seed ``random``, numpy and torch."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 def to_device(value: Any, device: Any) -> Any:

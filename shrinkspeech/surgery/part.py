@@ -56,13 +56,37 @@ class Part:
             slice_tensors(self.optimiser, self.groups, units),
         )
 
+    def state(self) -> dict[str, Any]:
+        """What ``restore`` needs: dictionaries of lists, numbers and tensors."""
+        weights, read = self.captured.graph_module.state_dict(), names_read(self.captured)
+        return {
+            "kept": {name: list(units) for name, units in self.kept.items()},
+            "ranks": {name: list(places) for name, places in self.ranks.places.items()},
+            "weights": {name: tensor for name, tensor in weights.items() if name in read},
+            "optimiser": {name: dict(state) for name, state in self.optimiser.items()},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> Part:
+        """The part with a state that was cut from this one, in one step or in several."""
+        positions = {name: {unit: place for place, unit in enumerate(units)} for name, units in self.kept.items()}
+        part = self.slice({name: [positions[name][unit] for unit in units] for name, units in state["kept"].items()})
+        module = part.captured.copy()  # without what no node reads, in the original or after a branch is gone
+        module.load_state_dict(state["weights"])
+        captured = replace(part.captured, graph_module=module)
+        return replace(part, captured=captured, ranks=Ranks(state["ranks"]), optimiser=state["optimiser"])
+
+
+def names_read(captured: Captured) -> set[str]:
+    """Parameters, buffers and constants that a node of the graph reads; there may be others."""
+    return {str(node.target) for node in captured.graph_module.graph.nodes if node.op == "get_attr"}
+
 
 def pruned(groups: Groups, captured: Captured) -> Groups:
     """The groups without what a removed branch has taken along; the constants in its place carry their axes."""
     nodes = {node.name for node in captured.graph_module.graph.nodes}
     if nodes >= set(groups.effects):
         return groups
-    read = {str(node.target) for node in captured.graph_module.graph.nodes if node.op == "get_attr"}
+    read = names_read(captured)
     tensors = {name: tensor for name, tensor in captured.parameters().items() if name in read}
     constants: dict[str, Axes] = {}
     for name, tensor in tensors.items():

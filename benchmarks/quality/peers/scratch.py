@@ -11,7 +11,7 @@ from torch.nn import init
 
 from benchmarks.quality.peers.own_graph import Graph
 from benchmarks.quality.peers.tuning import Data, Unsupported, finetune
-from shrinkspeech.fitting.trainer import seed_everything
+from shrinkspeech.fitting.randomness import seed_everything
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 RUNNING = {"running_mean": 0.0, "running_var": 1.0, "num_batches_tracked": 0.0}

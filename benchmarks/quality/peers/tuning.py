@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shrinkspeech.fitting.randomness import seed_everything
 from shrinkspeech.fitting.recipe import first_of
 from shrinkspeech.fitting.settings import Settings
-from shrinkspeech.fitting.trainer import seed_everything
 
 CALIBRATION = Settings().calibration
 """Batches for gradients, as many as a fit takes for its scores."""
