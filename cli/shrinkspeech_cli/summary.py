@@ -40,6 +40,8 @@ def summary(fitted: Fitted, sizes: Mapping[str, int], run: Path) -> None:
     console.print(widths)
     met = "met" if budget.reached <= budget.target * (1 + 1e-9) else "NOT met"
     console.print(f"\nbudget of {quantity.text(budget.target)} {met}: {quantity.text(budget.reached)}")
+    if report.skipped:
+        console.print(f"{report.skipped} of {report.steps} steps were skipped: their loss or gradient was not finite")
     console.print(f"wrote {run}: model.pt2, model.safetensors, widths.json, report.json", soft_wrap=True, markup=False)
     console.print(f"next: shrinkspeech export {run} -o model.onnx", soft_wrap=True, markup=False)
 

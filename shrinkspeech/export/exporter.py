@@ -92,6 +92,7 @@ def export_onnx(
     if not 0 < seconds < math.inf:
         raise InputError(f"the seconds of audio in the example must be a number above 0, not {seconds}")
     refuse_state(captured.graph_module, "an ONNX file")
+    captured.refuse_not_finite()
     model = onnx_model(captured)
     cost = flops(captured, seconds=seconds)
     model.producer_name, model.producer_version = "shrinkspeech", __version__

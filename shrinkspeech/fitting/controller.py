@@ -45,10 +45,13 @@ class WidthController:
         self.momentum, self.scale, self.price = state["momentum"], state["scale"], state["price"]
 
     def step(self, budget: float) -> float:
-        """Move the widths by their present gradient and set the cost to ``budget``; returns the cost."""
+        """Move the widths by their present gradient and set the cost to ``budget``; returns the cost.
+
+        A gradient that is not finite counts as none.
+        """
         real = self.widths.real.detach().cpu()
         gradient = self.widths.fractions.grad
-        if gradient is not None:
+        if gradient is not None and bool(gradient.isfinite().all()):
             relative = gradient.detach().cpu() * self.widths.fractions.detach().cpu()
             self.momentum = self.memory * self.momentum + (1 - self.memory) * relative
         logs = real.clamp_min(1e-9).log() - self._direction(real)

@@ -159,6 +159,7 @@ def fitted(
         seed=seed,
         duration=duration,
         loss=sum(trainer.recent) / len(trainer.recent) if trainer.recent else None,
+        skipped=trainer.skipped,
     )
     kept = {name: list(units) for name, units in part.kept.items()}
     return Fitted(part.captured, part.widths, kept, report)

@@ -32,7 +32,7 @@ class FitReport:
     """What a fit did. FLOP/s are per second of audio; ``seconds`` is the audio in one example, ``duration`` the fit's.
 
     ``target_flops`` is None where the budget was of something else; ``loss`` is the mean over the last 50 steps,
-    of the weights before they are averaged.
+    of the weights before they are averaged; ``skipped`` steps had a loss or a gradient that was not finite, and moved nothing.
     """
 
     original_flops: float
@@ -48,6 +48,7 @@ class FitReport:
     seed: int
     duration: float
     loss: float | None = None
+    skipped: int = 0
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,8 @@ def _sensitivity(
 
     def add(name: str, alone: bool, gradient: Tensor) -> None:
         square = gradient.detach().float().square()  # half precision underflows
+        if not bool(square.isfinite().all()):  # one batch of bad values must not decide the order
+            return
         if alone:
             square = square.movedim(channels[name], 0).flatten(1).sum(1, dtype=torch.float64).cpu()
         else:

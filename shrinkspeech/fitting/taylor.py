@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from shrinkspeech.axes.algebra import Axis
+from shrinkspeech.errors import RecipeError
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.groups.groups import Group, Groups
 from shrinkspeech.surgery.insert import GatedModule
@@ -43,7 +44,10 @@ def taylor(
         names: of groups that may shrink; all of them by default.
 
     Returns:
-        ``[size]`` for each group, not negative.
+        ``[size]`` for each group, not negative. Batches whose gradient is not finite do not count.
+
+    Raises:
+        RecipeError: no batch has a finite gradient.
     """
     widths = gated.widths
     gated.eval()
@@ -52,6 +56,7 @@ def taylor(
     scores = {name: torch.zeros(int(sizes[name]), device=widths.sizes.device) for name in chosen}
     if not scores:
         return scores
+    felt, finite = 0, 0
     try:
         for batch in batches:
             keeps = {name: torch.ones_like(score, requires_grad=True) for name, score in scores.items()}
@@ -61,11 +66,18 @@ def taylor(
                 if not value.requires_grad:  # none of these groups reaches the loss
                     continue
                 gradients = torch.autograd.grad(value, list(keeps.values()), allow_unused=True)
-            for name, gradient in zip(keeps, gradients, strict=True):
-                if gradient is not None:
-                    scores[name] += gradient.detach().square()
+            felt += 1
+            if all(bool(gradient.isfinite().all()) for gradient in gradients if gradient is not None):
+                finite += 1
+                for name, gradient in zip(keeps, gradients, strict=True):
+                    if gradient is not None:
+                        scores[name] += gradient.detach().square()
     finally:
         widths.overrides = {}
+    if felt and not finite:
+        raise RecipeError(
+            "the loss or its gradient is not finite on any batch that units are scored with: look for bad values in the batches"
+        )
     return scores
 
 

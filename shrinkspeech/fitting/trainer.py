@@ -18,6 +18,9 @@ from shrinkspeech.fitting.taylor import random_projection
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.surgery.part import OptimiserState
 
+MOST_SKIPPED = 5
+"""Steps in a row whose loss or gradient is not finite; after so many the fit stops."""
+
 
 class Trainer:
     """Trains whatever graph stands in for the original at the moment.
@@ -30,7 +33,8 @@ class Trainer:
     Attributes:
         step: optimiser steps of the cycle so far.
         used: batches drawn so far.
-        recent: loss of the last 50 steps.
+        recent: loss of the last 50 steps that moved the weights.
+        skipped: steps of the cycle whose loss or gradient was not finite; ``in_a_row``: the last ones, without one between.
         metrics: what the recipe's ``evaluate`` returned last.
     """
 
@@ -57,6 +61,7 @@ class Trainer:
         """Begin a new learning-rate cycle."""
         self.step, self.steps = 0, steps
         self.recent: list[float] = []
+        self.skipped, self.in_a_row = 0, 0
 
     @property
     def gated_steps(self) -> int:
@@ -75,32 +80,77 @@ class Trainer:
         prepared[0].train()
         return prepared
 
-    def descend(self, model: nn.Module, optimiser: Any, weights: Sequence[Tensor], standing: Standing) -> None:
+    def descend(self, model: nn.Module, optimiser: Any, weights: Sequence[Tensor], standing: Standing) -> bool:
         """One optimiser step on the weights; other gradients (those of the widths) are left as they come.
+
+        A step whose loss or gradient is not finite is skipped: weights, the optimiser's state and what the forward pass
+        wrote into buffers stay as they were. It counts as a step, and is told in the report.
 
         Args:
             standing: what the listener is told beside the step and the loss.
 
+        Returns:
+            Whether the weights were moved.
+
         Raises:
-            RecipeError: the loss is not finite.
+            RecipeError: several steps in a row were not finite, or the loss does not depend on the model.
         """
-        batch = self.next_batch()
+        batch, before = self.next_batch(), {name: buffer.clone() for name, buffer in model.named_buffers()}
         for group in optimiser.param_groups:
             group["lr"] = self.learning_rate * self.schedule()
         loss = self.loss(model, batch)
-        value = float(loss.detach())
-        if not math.isfinite(value):
+        if not loss.requires_grad:
             raise RecipeError(
-                f"the loss of '{self.recipe.name}' is {value} at step {self.step} ({standing.stage}): lower --learning-rate, "
-                "or look for bad values in the batches"
+                f"the loss of '{self.recipe.name}' does not depend on the model's outputs: compute it from them with torch, "
+                "without detach() or numpy"
             )
+        value = float(loss.detach())
         optimiser.zero_grad()
         self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(weights, self.settings.clip)
-        optimiser.step()
+        norm = float(self.accelerator.clip_grad_norm_(weights, self.settings.clip))
+        moved = self._everywhere(math.isfinite(value) and (self.scaled or math.isfinite(norm)))
+        if moved:
+            optimiser.step()  # with scaled gradients it looks for itself whether they are finite
+            moved = not getattr(optimiser, "step_was_skipped", False)
+        if moved:
+            self.in_a_row = 0
+            self.recent = [*self.recent[-49:], value]
+        else:
+            self._skip(model, before, value, standing)
         self.step += 1
-        self.recent = [*self.recent[-49:], value]
         self.listener(Progress.of(standing, self.step, self.steps, value, self.metrics))
+        return moved
+
+    @property
+    def scaled(self) -> bool:
+        """Whether gradients are scaled for half precision; then some that are not finite are to be expected."""
+        return self.accelerator.scaler is not None
+
+    def _everywhere(self, fine: bool) -> bool:
+        """Whether it is fine in every process: all of them step, or none."""
+        if self.accelerator.num_processes == 1:
+            return fine
+        bad = torch.tensor(float(not fine), device=self.accelerator.device)
+        return float(self.accelerator.reduce(bad)) == 0.0
+
+    @torch.no_grad()
+    def _skip(self, model: nn.Module, before: Mapping[str, Tensor], value: float, standing: Standing) -> None:
+        """Undo what the forward pass did to buffers, and count.
+
+        Raises:
+            RecipeError: this has happened too often in a row.
+        """
+        for name, buffer in model.named_buffers():
+            buffer.copy_(before[name])
+        for parameter in model.parameters():
+            parameter.grad = None
+        self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
+        if self.in_a_row >= MOST_SKIPPED:
+            what = f"loss of '{self.recipe.name}' is {value}" if not math.isfinite(value) else "gradient is not finite"
+            raise RecipeError(
+                f"the {what} at step {self.step} ({standing.stage}), the last of {self.in_a_row} such steps in a row: "
+                "lower --learning-rate, or look for bad values in the batches"
+            )
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on beside the model, its optimiser and the random numbers."""
@@ -109,6 +159,8 @@ class Trainer:
             "step": self.step,
             "used": self.used,
             "recent": list(self.recent),
+            "skipped": self.skipped,
+            "in_a_row": self.in_a_row,
             "metrics": dict(self.metrics),
             "scaler": None if scaler is None else scaler.state_dict(),
         }
@@ -118,6 +170,7 @@ class Trainer:
         while self.used < state["used"]:
             self.next_batch()
         self.step, self.recent, self.metrics = state["step"], list(state["recent"]), dict(state["metrics"])
+        self.skipped, self.in_a_row = state["skipped"], state["in_a_row"]
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
@@ -193,10 +246,15 @@ class Trainer:
 
 
 def distance(x: Tensor, wanted: Tensor) -> Tensor:
-    """Mean square difference relative to the variance of what is wanted; infinite values (of masks) are left out."""
-    known = wanted.isfinite()
+    """Mean square difference relative to the variance of what is wanted.
+
+    Infinite values (of masks) are left out; what is not a number makes the distance none, too.
+    """
+    known = ~wanted.isinf()
     if not known.all():
         x, wanted = x[known], wanted[known]
+    if not wanted.numel():
+        return x.sum()
     return (x - wanted).square().sum() / (wanted.var(correction=0) * wanted.numel()).clamp_min(1e-8)
 
 

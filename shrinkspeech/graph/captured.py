@@ -127,13 +127,32 @@ class Captured:
         return ", ".join([*parts, line] if line else parts)
 
     def save(self, path: str | Path, extra_files: dict[str, Any] | None = None) -> None:
-        """Write a ``.pt2`` that ``torch.export.load`` reads without any of the user's code."""
+        """Write a ``.pt2`` that ``torch.export.load`` reads without any of the user's code.
+
+        Raises:
+            InputError: a weight is not finite, or a copy of the graph has been trained; nothing is written.
+        """
         refuse_outdated(self.graph_module)
+        self.refuse_not_finite()
         program = self.program()
         buffer = io.BytesIO()
         torch.export.save(program, buffer, extra_files=extra_files or {})
         with replacing(path) as temporary:
             Path(temporary).write_bytes(buffer.getvalue())
+
+    def refuse_not_finite(self) -> None:
+        """Weights that are not finite go into no file. Buffers may hold infinity, as masks do, but no NaN.
+
+        Raises:
+            InputError: one is not; the message names the first of them and how many there are.
+        """
+        weights, tensors = dict(self.graph_module.named_parameters()), self.graph_module.state_dict()
+        real = {name: x for name, x in tensors.items() if x.is_floating_point() or x.is_complex()}
+        bad = [name for name, x in real.items() if not bool((x.isfinite() if name in weights else ~x.isnan()).all())]
+        if bad:
+            raise InputError(
+                f"{bad[0]} holds values that are not finite ({len(bad)} of {len(real)} tensors do): such a model is not written"
+            )
 
     def program(self, for_onnx: bool = False) -> ExportedProgram:
         """The graph as an ``ExportedProgram`` in eval mode, with the same dynamic dimensions."""

@@ -1,0 +1,148 @@
+"""Numbers that are not finite: a step that meets them moves nothing, and none of them is ever written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from shrinkspeech_cli.summary import summary
+from torch import Tensor, nn
+
+import shrinkspeech
+from shrinkspeech.errors import InputError, RecipeError
+from shrinkspeech.fitting.settings import Settings
+from shrinkspeech.fitting.taylor import taylor
+from shrinkspeech.fitting.trainer import MOST_SKIPPED
+from shrinkspeech.graph.captured import Captured
+
+STEPS = 12
+
+
+class Net(nn.Module):
+    """Features ``[B, 6]`` → ``[B, 2]``, with running statistics that a bad batch could spoil."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.norm, self.out = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.norm(self.inside(x)).relu())
+
+
+@pytest.fixture(scope="module")
+def captured() -> Captured:
+    torch.manual_seed(0)
+    return shrinkspeech.capture(Net().eval(), (torch.randn(4, 6),))
+
+
+def recipe(bad: set[int], value: float = float("nan")) -> SimpleNamespace:
+    """Batches of noise; those of the numbers in ``bad`` hold ``value``."""
+
+    def train_batches() -> Iterator[tuple[Tensor]]:
+        generator = torch.Generator().manual_seed(0)
+        for number in range(1000):
+            x = torch.randn(4, 6, generator=generator)
+            yield (torch.full_like(x, value) if number in bad else x,)
+
+    return SimpleNamespace(train_batches=train_batches, loss=lambda outputs, batch: outputs.square().mean())
+
+
+def fit(captured: Captured, recipe: Any, **options: Any) -> Any:
+    return shrinkspeech.fit(captured, recipe, "60%", **{"steps": STEPS, "settings": Settings(calibration=1), **options})
+
+
+def finite(captured: Captured) -> bool:
+    return all(bool(x.isfinite().all()) for x in captured.parameters().values())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("number", [1, STEPS // 2, STEPS], ids=["first step", "between", "last step"])
+def test_a_bad_batch_moves_nothing(captured: Captured, number: int, value: float) -> None:
+    fitted = fit(captured, recipe({number}, value))
+    assert fitted.report.skipped == 1
+    assert finite(fitted.captured)
+    assert fitted.report.loss is not None
+    assert 0 < fitted.report.loss < 100
+
+
+def test_a_skipped_step_leaves_weights_statistics_and_optimiser(captured: Captured) -> None:
+    """A fit whose last batches are bad ends where the good ones had led: its steps before are the same."""
+    options = {"settings": Settings(calibration=1, average=0.0)}
+    last = fit(captured, recipe({STEPS}), **options).captured.parameters()
+    both = fit(captured, recipe({STEPS, STEPS - 1}), **options).captured.parameters()
+    three = fit(captured, recipe({STEPS, STEPS - 1, STEPS - 2}), **options).captured.parameters()
+    for name, tensor in both.items():
+        moved = not torch.equal(tensor, three[name]) and not torch.equal(tensor, last[name])
+        assert moved == (tensor.numel() > 0)
+
+
+def test_gradients_that_are_not_finite_count_though_the_loss_is(captured: Captured) -> None:
+    """√ at zero: a loss of 0 with an infinite slope."""
+    steps = iter(range(1000))
+
+    def loss(outputs: Tensor, batch: Any) -> Tensor:
+        return (0 * outputs.sum()).sqrt() if next(steps) == 4 else outputs.square().mean()
+
+    given = SimpleNamespace(train_batches=recipe(set()).train_batches, loss=loss)
+    fitted = fit(captured, given, settings=Settings(calibration=1, distil=0.0))
+    assert fitted.report.skipped == 1
+    assert finite(fitted.captured)
+
+
+def test_too_many_in_a_row_stop_the_fit(captured: Captured) -> None:
+    with pytest.raises(
+        RecipeError, match=rf"is nan at step {MOST_SKIPPED + 1} .*the last of {MOST_SKIPPED} such steps"
+    ):
+        fit(captured, recipe(set(range(3, 3 + MOST_SKIPPED))))
+    spread = {number for number in range(2, 2 + 2 * MOST_SKIPPED) if number % 2}
+    assert fit(captured, recipe(spread)).report.skipped == MOST_SKIPPED
+
+
+def test_a_loss_that_does_not_depend_on_the_model_is_refused(captured: Captured) -> None:
+    given = SimpleNamespace(
+        train_batches=recipe(set()).train_batches, loss=lambda outputs, batch: outputs.detach().square().mean()
+    )
+    with pytest.raises(RecipeError, match="does not depend on the model's outputs"):
+        fit(captured, given, settings=Settings(distil=0.0))
+
+
+def test_scores_leave_out_bad_batches(captured: Captured) -> None:
+    good, bad = torch.randn(4, 6), torch.full((4, 6), torch.nan)
+
+    def loss(model: Any, batch: Tensor) -> Tensor:
+        return model(batch).square().mean()
+
+    def scores(*batches: Tensor) -> dict[str, Tensor]:
+        return taylor(shrinkspeech.gate(captured, shrinkspeech.label(captured)), batches, loss)
+
+    found, wanted = scores(good, bad), scores(good)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert any(bool(score.any()) for score in wanted.values())
+    with pytest.raises(RecipeError, match="not finite on any batch that units are scored with"):
+        scores(bad, bad)
+
+
+@pytest.mark.parametrize("name", ["out.weight", "norm.running_var"])
+def test_weights_that_are_not_finite_are_not_written(captured: Captured, tmp_path: Path, name: str) -> None:
+    module = captured.copy()
+    module.state_dict()[name].view(-1)[0] = torch.nan
+    broken = captured.trained(module)
+    with pytest.raises(InputError, match=rf"{name} holds values that are not finite \(1 of \d+ tensors"):
+        broken.save(tmp_path / "model.pt2")
+    with pytest.raises(InputError, match=rf"{name} holds values"):
+        shrinkspeech.export_onnx(broken, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_summary_tells_of_skipped_steps(
+    captured: Captured, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {group.name: group.size for group in shrinkspeech.label(captured)}
+    summary(fit(captured, recipe({1})), sizes, tmp_path)
+    assert f"1 of {STEPS} steps were skipped" in capsys.readouterr().out
+    summary(fit(captured, recipe(set())), sizes, tmp_path)
+    assert "skipped" not in capsys.readouterr().out
