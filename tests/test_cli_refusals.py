@@ -86,7 +86,7 @@ def test_target_out_of_reach(target: str, expected: str, folder: Path, capsys: p
     [
         (BATCHES, "has no loss(outputs, batch)"),
         (LOSS, "has no train_batches()"),
-        (BATCHES + NAN, "is nan at step 0"),
+        (BATCHES + NAN, "not finite on any batch that units are scored with"),
         ("def train_batches():\n    return []\n" + LOSS, "yields nothing"),
         (
             BATCHES + "def loss(outputs, batch):\n    return batch[7]\n",
