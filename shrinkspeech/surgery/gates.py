@@ -80,6 +80,24 @@ class Widths(nn.Module):
         """Widths ``[groups]``, real, between the smallest width and the size."""
         return (self.fractions * self.sizes).clamp(min=self.lowest, max=self.sizes)
 
+    def kept(self, widths: Mapping[str, int]) -> dict[str, list[int]]:
+        """Units that remain at whole widths: those that are kept longest, in their own order."""
+        return self.ranks.best(widths)
+
+    def rank(self, name: str) -> Tensor:
+        """Places of the units of one group ``[size]``, 0 for the one that is kept longest."""
+        return self._place(self.position[name])
+
+    def set_rank(self, name: str, scores: Tensor) -> None:
+        """Rank the units of one group by importance ``[size]``: the highest score is kept longest.
+
+        Raises:
+            KeyError: no group of that name may shrink.
+        """
+        if name not in self.position:
+            raise KeyError(name)
+        self.set_ranks(self.ranks.with_scores({name: scores}))
+
     def set_ranks(self, ranks: Ranks) -> None:
         """Close units in another order."""
         self.ranks = ranks
