@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import shrinkspeech
 from sample_models.crnn_vad import model as crnn_vad
 from shrinkspeech.errors import ExportError
 from shrinkspeech.export import exporter
+from shrinkspeech.export.check import check
 from shrinkspeech.export.exporter import ExportReport, export_onnx
 from shrinkspeech.export.file_cost import onnx_flops
 from shrinkspeech.export.onnx_file import OnnxFile
@@ -25,7 +27,7 @@ from shrinkspeech.export.parity import parity
 from shrinkspeech.graph import stand_ins as recurrent
 from shrinkspeech.graph.capture import capture
 from shrinkspeech.graph.captured import Captured
-from shrinkspeech.graph.compare import distance
+from shrinkspeech.graph.compare import distance, is_sound
 from tests.export_cases import CASES, FRAMES, Apply, noise
 
 WEIGHTS = Path(crnn_vad.__file__).with_name("weights.safetensors")
@@ -193,6 +195,54 @@ def test_distance_is_infinite_where_values_are_missing() -> None:
     assert distance(x + torch.tensor([0.0, 0.5]), x) == pytest.approx(0.25)
     assert distance(torch.tensor([1.0, nan]), x) == inf
     assert distance(x, torch.tensor([1.0, nan])) == inf
+    assert distance(torch.tensor([1.0, nan]), torch.tensor([1.0, nan])) == inf
+    assert distance(torch.tensor([1.0, nan]), torch.tensor([1.0, nan]), nan_agrees=True) == 0.0
     assert distance(torch.tensor([1.0, inf]), torch.tensor([1.0, -inf])) == inf
     assert distance(torch.tensor([1.0, -inf]), torch.tensor([1.0, -inf])) == 0.0
     assert distance(x[:1], x) == inf
+
+
+@pytest.mark.parametrize(
+    ("values", "sound"),
+    [
+        ([1.0, 2.0], True),
+        ([1.0, -math.inf], True),
+        ([1.0, math.inf], False),
+        ([1.0, math.nan], False),
+        ([-math.inf, -math.inf], False),
+        ([], True),
+    ],
+)
+def test_outputs_that_are_not_finite_cannot_be_used(values: list[float], sound: bool) -> None:
+    assert is_sound([torch.ones(3), torch.tensor(values)]) is sound
+
+
+def test_broken_weights_are_not_exported(tmp_path: Path) -> None:
+    captured = capture(nn.Linear(6, 3).eval(), FRAMES)
+    export_onnx(captured, tmp_path / "sound.onnx")
+    with torch.no_grad():
+        captured.graph_module.get_parameter("weight")[0, 0] = math.nan
+    with pytest.raises(ExportError, match="torch's own outputs are not finite on inputs of 2×9×6"):
+        export_onnx(captured, tmp_path / "broken.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["sound.onnx"]
+    report = check(tmp_path / "sound.onnx", reference=captured)
+    assert not report.met
+    assert "are not finite" in report.rows[-1].note
+
+
+def test_a_model_is_captured_though_the_example_makes_it_nan(tmp_path: Path) -> None:
+    """Noise is no power spectrum: the graph is that of the model all the same, and the export asks for a better example."""
+    model = Apply(lambda m, x: m.head(x.log()), head=nn.Linear(6, 3)).eval()
+    captured = capture(model, FRAMES)
+    assert captured.dynamic == (frozenset({0, 1}),)
+    with pytest.raises(ExportError, match="example is not like the model's real inputs"):
+        export_onnx(captured, tmp_path / "model.onnx")
+    assert len(export_onnx(capture(model, (FRAMES[0].square(),)), tmp_path / "model.onnx").parity) == 4
+
+
+@pytest.mark.parametrize("squeezed", [lambda x: x.squeeze(-1), lambda x: x.squeeze((0, -1)), lambda x: x.squeeze(0)])
+def test_a_squeeze_that_does_nothing(squeezed: Any, tmp_path: Path) -> None:
+    model = Apply(lambda m, x: m.head(squeezed(x)[:, None, 1:]), head=nn.Conv1d(1, 4, 9))
+    report = export_onnx(capture(model.eval(), (noise(2, 160),)), tmp_path / "model.onnx")
+    assert report.dynamic == {"x": {0: "batch", 1: "time"}}
+    assert {item.shapes[0] for item in report.parity} == {(2, 160), (2, 120), (1, 160), (1, 120)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,15 @@ def test_lengths_follow_the_axis_that_they_count() -> None:
     batch = next(axis for axis in axes_of(captured) if axis.is_batch)
     assert resized(captured, {batch: 1})[1].tolist() == [40]
     assert resized(captured, {batch: 3})[1].tolist() == [40, 20, 40]
+
+
+def test_values_are_of_the_examples_kind() -> None:
+    captured = captured_of(lambda m, x, y: m(x) * y[:, None, None], noise(2, 9, 6).square(), torch.ones(2))
+    power, relative = resized(captured, {axis: 5 for axis in axes_of(captured)})
+    assert float(power.min()) >= 0
+    assert relative.tolist() == [1.0] * 5
+    [silence, _] = resized(replace(captured, example_inputs=(torch.zeros(2, 9, 6), torch.ones(2))), {})
+    assert float(silence.std()) == pytest.approx(0.1, rel=0.2), "zeros prove nothing"
 
 
 def test_a_batch_of_one_that_the_model_treats_otherwise_is_said() -> None:

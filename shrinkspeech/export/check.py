@@ -13,7 +13,7 @@ from shrinkspeech.export.feed import Feed, Values, example_feed, single
 from shrinkspeech.export.file_cost import OnnxCost, cost_of, said_seconds
 from shrinkspeech.export.onnx_file import OnnxFile
 from shrinkspeech.export.parameters import parameters
-from shrinkspeech.export.parity import parity, shapes_of, shapes_text, sized_as, sizes_to_try
+from shrinkspeech.export.parity import not_sound, parity, shapes_of, shapes_text, sized_as, sizes_to_try
 from shrinkspeech.export.shapes import Example
 from shrinkspeech.export.timing import timing
 from shrinkspeech.graph.captured import Captured
@@ -135,7 +135,7 @@ def _agreement(file: OnnxFile, reference: Captured, tolerance: float) -> list[Ch
         name = f"difference at {shapes_text(shapes_of(inputs))}"
         try:
             [found] = parity(reference, file, [inputs])
-            rows.append(CheckRow(name, found.difference, tolerance))
+            rows.append(CheckRow(name, found.difference, tolerance, "" if found.sound else not_sound(found.shapes)))
         except (ExportError, InputError) as error:
             rows.append(CheckRow(name, math.inf, tolerance, str(error)))
     return [replace(rows[0], note="; ".join(filter(None, [rows[0].note, *notes]))), *rows[1:]]

@@ -21,7 +21,7 @@ from shrinkspeech.export.feed import KEPT_VALUES
 from shrinkspeech.export.onnx_file import OnnxFile, dims_of, first_line
 from shrinkspeech.export.onnx_graph import input_names, onnx_model
 from shrinkspeech.export.parameters import CONSTANTS, PARAMETERS
-from shrinkspeech.export.parity import Difference, parity, shapes_of, shapes_text, sized_as, sizes_to_try
+from shrinkspeech.export.parity import Difference, not_sound, parity, shapes_of, shapes_text, sized_as, sizes_to_try
 from shrinkspeech.files import replacing
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
@@ -164,6 +164,8 @@ def _proved(captured: Captured, file: OnnxFile, tolerance: float) -> tuple[tuple
     worst = max(compared, key=lambda item: item.difference, default=None)
     if worst is None:
         raise ExportError(f"the ONNX model could not be compared with the captured one: {'; '.join(notes)}")
+    if not worst.sound:
+        raise ExportError(not_sound(worst.shapes))
     if not worst.difference <= tolerance:
         raise ExportError(
             f"on inputs of {shapes_text(worst.shapes)} the ONNX model differs from the captured one by "

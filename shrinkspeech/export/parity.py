@@ -18,7 +18,7 @@ from shrinkspeech.errors import ExportError
 from shrinkspeech.export.onnx_file import OnnxFile, Shape, first_line
 from shrinkspeech.export.timing import feed_of
 from shrinkspeech.graph.captured import Axis, Captured
-from shrinkspeech.graph.compare import distance, seeded
+from shrinkspeech.graph.compare import distance, is_sound, seeded
 from shrinkspeech.graph.proof import candidates
 from shrinkspeech.graph.sizes import axes_of, extent, resized, size_at
 
@@ -30,11 +30,13 @@ class Difference:
     Attributes:
         shapes: shape of each input tensor.
         difference: largest difference over all outputs, relative to the largest value of an output; infinite if shapes
-            differ or a value is not a number.
+            differ, and where outputs of either are not finite: those never agree.
+        sound: whether torch's own outputs are finite (-inf, the log of 0, may stand beside finite ones).
     """
 
     shapes: tuple[Shape, ...]
     difference: float
+    sound: bool = True
 
 
 def parity(
@@ -48,21 +50,30 @@ def parity(
     """
     session = OnnxFile.of(file).session()
     call = reference.graph_module if isinstance(reference, Captured) else reference
-    return tuple(Difference(shapes_of(inputs), _difference(call, session, inputs)) for inputs in inputs_list)
+    return tuple(_difference(call, session, inputs) for inputs in inputs_list)
 
 
-def _difference(call: Callable[..., Any], session: Any, inputs: Sequence[Any]) -> float:
+def _difference(call: Callable[..., Any], session: Any, inputs: Sequence[Any]) -> Difference:
     with torch.no_grad():
         wanted = _as_onnx(call(*copy.deepcopy(tuple(inputs))))
+    shapes, sound = shapes_of(inputs), is_sound(wanted)
     feed = feed_of(session, inputs)
     try:
-        found = session.run(None, feed)
+        found = [torch.as_tensor(np.asarray(x)) for x in session.run(None, feed)]
     except Exception as error:  # onnxruntime has an exception class for each status code
-        text = shapes_text(shapes_of(inputs))
+        text = shapes_text(shapes)
         raise ExportError(f"onnxruntime cannot run the ONNX model on inputs of {text}: {first_line(error)}") from error
-    if len(wanted) != len(found):
-        return math.inf
-    return max((distance(torch.as_tensor(np.asarray(x)), y) for x, y in zip(found, wanted, strict=True)), default=0.0)
+    if len(wanted) != len(found) or not sound:
+        return Difference(shapes, math.inf, sound)
+    return Difference(shapes, max((distance(x, y) for x, y in zip(found, wanted, strict=True)), default=0.0))
+
+
+def not_sound(shapes: Sequence[Shape]) -> str:
+    """What to say where torch's own outputs are not finite."""
+    return (
+        f"torch's own outputs are not finite on inputs of {shapes_text(shapes)}: the weights are broken, or the example is not "
+        "like the model's real inputs"
+    )
 
 
 def _as_onnx(outputs: Any) -> list[Tensor]:

@@ -23,8 +23,8 @@ def require_agreement(captured: Captured, model: nn.Module) -> None:
     """
     inputs = captured.example_inputs
     wanted = seeded(model, inputs)
-    worst = max_difference(seeded(captured.graph_module, inputs), wanted)
-    if worst <= TOLERANCE or max_difference(seeded(model, inputs, seed=1), wanted) > TOLERANCE:
+    worst = max_difference(seeded(captured.graph_module, inputs), wanted, nan_agrees=True)
+    if worst <= TOLERANCE or max_difference(seeded(model, inputs, seed=1), wanted, nan_agrees=True) > TOLERANCE:
         return
     where = first_difference(captured, model)
     raise CaptureError(
@@ -55,7 +55,7 @@ def first_difference(captured: Captured, model: nn.Module) -> str:
     for path, module, wanted in outputs:
         inside = [x for name, x in values if name == path or name.startswith(f"{path}.")]
         found = [x for x in inside or (x for _, x in values) if x.shape == wanted.shape]
-        if not any(distance(x, wanted) <= TOLERANCE for x in found):
+        if not any(distance(x, wanted, nan_agrees=True) <= TOLERANCE for x in found):
             return f"{path} ({type(module).__name__})"
     return ""
 

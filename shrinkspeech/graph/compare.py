@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,12 +17,16 @@ SMALLEST_SCALE = 1e-6
 """Outputs smaller than this are compared as if they were this large."""
 
 
-def distance(found: Tensor, wanted: Tensor) -> float:
-    """Largest difference, relative to the largest finite value wanted; infinite where shapes or infinities differ."""
+def distance(found: Tensor, wanted: Tensor, nan_agrees: bool = False) -> float:
+    """Largest difference, relative to the largest finite value wanted; infinite where shapes or infinities differ.
+
+    Args:
+        nan_agrees: two values that are no number agree: for a graph against its own model, not for what is to be used.
+    """
     if found.shape != wanted.shape:
         return math.inf
     x, y = _real(found), _real(wanted)
-    apart = ~((x == y) | (x.isnan() & y.isnan()))
+    apart = ~((x == y) | (x.isnan() & y.isnan() & nan_agrees))
     if not bool(apart.any()):
         return 0.0
     worst = float((x[apart] - y[apart]).abs().max())
@@ -37,12 +41,19 @@ def _real(x: Tensor) -> Tensor:
     return torch.view_as_real(x.resolve_conj()).double() if x.is_complex() else x.double()
 
 
-def max_difference(found: Any, wanted: Any) -> float:
+def is_sound(outputs: Sequence[Tensor]) -> bool:
+    """Whether outputs can be used: every tensor has finite values, and beside them -inf at most, which is the log of 0."""
+    return all(
+        bool((x.isfinite() | x.isneginf()).all() and x.isfinite().any()) for x in map(_real, outputs) if x.numel()
+    )
+
+
+def max_difference(found: Any, wanted: Any, nan_agrees: bool = False) -> float:
     """The largest ``distance`` between the tensors of two nests; infinite where their numbers differ."""
     first, second = ([x for x in pytree.tree_leaves(nest) if isinstance(x, Tensor)] for nest in (found, wanted))
     if len(first) != len(second):
         return math.inf
-    return max((distance(x, y) for x, y in zip(first, second, strict=True)), default=0.0)
+    return max((distance(x, y, nan_agrees) for x, y in zip(first, second, strict=True)), default=0.0)
 
 
 def seeded(model: nn.Module, inputs: tuple[Any, ...], seed: int = 0, run: Callable[..., Any] | None = None) -> Any:

@@ -81,10 +81,13 @@ def name_sizes(graph_module: fx.GraphModule) -> None:
 
 
 def _name_squeezed(node: fx.Node) -> None:
-    """Only the axes that are squeezed: one of several elements stays, also where slicing leaves it just one."""
+    """Only the axes that are squeezed: one of several elements stays, also where slicing leaves it just one.
+
+    A dynamic size is never 1 where the graph was traced; the tracer squeezes only what it knows to be 1.
+    """
     shape, given = _shape(node.args[0]), cast("int | list[int]", node.args[1])
     dims = [dim % len(shape) for dim in ([given] if isinstance(given, int) else given)] if shape else []
-    dims = [dim for dim in dims if not isinstance(shape[dim], int) or shape[dim] == 1]
+    dims = [dim for dim in dims if isinstance(shape[dim], int) and shape[dim] == 1]
     if dims and node.target is aten.squeeze.dims:
         node.args = (node.args[0], dims)
     elif not dims:

@@ -52,7 +52,7 @@ def resized(captured: Captured, sizes: Mapping[Axis, int]) -> tuple[Any, ...]:
             if not axis.is_batch:
                 changed[own] = own * size // old
     values = [
-        _like(leaf, shape, changed) if isinstance(leaf, Tensor) else leaf
+        _like(leaf, shape, changed, captured.batch) if isinstance(leaf, Tensor) else leaf
         for leaf, shape in zip(leaves, shapes, strict=True)
     ]
     return tuple(pytree.tree_unflatten(values, spec))
@@ -63,17 +63,17 @@ def other_inputs(captured: Captured, scale: Callable[[Axis, int], int]) -> tuple
     return resized(captured, {axis: scale(axis, extent(captured, axis)) for axis in axes_of(captured)})
 
 
-def _like(leaf: Tensor, shape: Sequence[int], changed: Mapping[int, int]) -> Tensor:
-    """Values of the example's own kind at another shape, always the same ones.
+def _like(leaf: Tensor, shape: Sequence[int], changed: Mapping[int, int], batch: int) -> Tensor:
+    """Values out of the example at another shape, always the same ones, so that a power stays positive and a code known.
 
-    Whole numbers whose largest is the size of an axis are lengths: they change with it.
+    Whole numbers whose largest is the size of an axis are lengths: they change with it. A signal that holds one value
+    alone proves little, and gives way to noise.
     """
     generator = torch.Generator().manual_seed(sum(shape))
-    if leaf.is_floating_point():
-        deviation = float(leaf.std()) if leaf.numel() > 1 else 0.0
-        return torch.randn(tuple(shape), generator=generator).to(leaf.dtype) * (deviation or 0.1)
     flat, wanted = leaf.reshape(-1), torch.Size(shape).numel()
-    if leaf.dim() <= 1 and leaf.dtype != torch.bool:
+    if leaf.is_floating_point() and leaf.numel() > batch and bool((flat == flat[:1]).all()):
+        return torch.randn(tuple(shape), generator=generator).to(leaf.dtype) * 0.1
+    if leaf.dim() <= 1 and not leaf.is_floating_point() and not leaf.is_complex() and leaf.dtype != torch.bool:
         flat = flat.sort(descending=True).values
         longest = int(flat[0])
         if longest in changed:
