@@ -48,9 +48,14 @@ def is_sound(outputs: Sequence[Tensor]) -> bool:
     )
 
 
+def tensors_of(nest: Any) -> list[Tensor]:
+    """The tensors among nested outputs or inputs."""
+    return [x for x in pytree.tree_leaves(nest) if isinstance(x, Tensor)]
+
+
 def max_difference(found: Any, wanted: Any, nan_agrees: bool = False) -> float:
     """The largest ``distance`` between the tensors of two nests; infinite where their numbers differ."""
-    first, second = ([x for x in pytree.tree_leaves(nest) if isinstance(x, Tensor)] for nest in (found, wanted))
+    first, second = tensors_of(found), tensors_of(wanted)
     if len(first) != len(second):
         return math.inf
     return max((distance(x, y, nan_agrees) for x, y in zip(first, second, strict=True)), default=0.0)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from shrinkspeech.graph.captured import Axis, Captured
-from shrinkspeech.graph.compare import max_difference, seeded
+from shrinkspeech.graph.compare import is_sound, max_difference, seeded, tensors_of
 from shrinkspeech.graph.sizes import axes_of, extent, resized, size_at
 
 STEPS = (1, 2, 3, 4, 5, 8, 10, 160, 480)
@@ -67,7 +67,7 @@ def proved_dynamic(captured: Captured, reference: nn.Module) -> Captured:
     dynamic = tuple(
         frozenset(dim for dim in dims if (index, dim) in places) for index, dims in enumerate(captured.dynamic)
     )
-    notes = [*notes, *more, *_fixed_by_code(captured), *_at_one_item(captured, reference, kept)]
+    notes += [*more, *_fixed_by_code(captured), *_at_one_item(captured, reference, kept), *_not_finite(captured)]
     return replace(captured, dynamic=dynamic, axes=tuple(kept), notes=(*captured.notes, *dict.fromkeys(notes)))
 
 
@@ -153,6 +153,13 @@ def _at_one_item(captured: Captured, reference: nn.Module, axes: Sequence[Axis])
     return [f"with a batch of 1 {problem}"] if problem not in ("", NOWHERE) else []
 
 
+def _not_finite(captured: Captured) -> list[str]:
+    """Where no number comes out, agreement says little."""
+    if is_sound(tensors_of(seeded(captured.graph_module, captured.example_inputs))):
+        return []
+    return ["outputs are not finite on the example: what they are at other sizes could not be compared"]
+
+
 def compared(captured: Captured, reference: nn.Module, inputs: tuple[Any, ...]) -> str:
     """Why other sizes are not possible; empty where graph and model agree (also where both draw the same noise)."""
     try:
@@ -160,7 +167,7 @@ def compared(captured: Captured, reference: nn.Module, inputs: tuple[Any, ...]) 
     except Exception:
         return NOWHERE
     try:
-        worst = max_difference(seeded(captured.graph_module, inputs), wanted)
+        worst = max_difference(seeded(captured.graph_module, inputs), wanted, nan_agrees=True)
     except Exception as error:
         return f"the captured graph fails at another ({type(error).__name__})"
     if worst <= TOLERANCE:
