@@ -110,7 +110,7 @@ def _rewrite(node: fx.Node, literal: Literal, groups: Groups, kept: Mapping[str,
     if isinstance(head, int):
         node.update_arg(head, _put(node.args[head], rest, value))
     else:
-        node.update_kwarg(head, _put(node.kwargs[head], rest, value))
+        node.update_kwarg(head, _put(node.kwargs.get(head), rest, value))  # an end may have been left out
 
 
 def _put(old: Any, path: Sequence[int | str], value: int) -> Any:

@@ -173,6 +173,7 @@ SAMPLES = [
     between("select_channel", lambda y: y.unflatten(-1, (3, 4))[:, :, 1], aten.select.int, frozen=("one by one",)),
     between("slice", lambda y: torch.cat([y[..., 3:8], y[..., :3]], -1), aten.slice.Tensor, 2),
     between("slice_from_the_end", lambda y: y[..., -5:] * y[..., :5], aten.slice.Tensor),
+    between("slice_without_an_end", lambda y: aten.slice.Tensor(y, 2, 3), aten.slice.Tensor),
     between("slice_step", lambda y: y[..., ::2], aten.slice.Tensor, 0, frozen=("cannot be followed",)),
     between("slice_time", lambda y: y[:, 1:] - y[:, :-1], aten.slice.Tensor),
     between("slice_whole", lambda y: y[..., :12], ()),
