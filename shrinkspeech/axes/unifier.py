@@ -164,7 +164,7 @@ class Unifier:
         while True:
             a, b = self.resolve(a), self.resolve(b)
             sizes = [terms_of(side)[0].size for side in (a, b) if isinstance(side, Sum)]
-            if not sizes or min(sizes) == a.size:
+            if not sizes:
                 self.unify(a, b, why)
                 return
             front_a, front_b = self._cut_front(a, min(sizes)), self._cut_front(b, min(sizes))
@@ -223,12 +223,12 @@ class Unifier:
     def _cut_front(self, axis: Axis, size: int) -> tuple[Axis, Axis] | None:
         """``axis`` as (its first ``size`` elements, the rest), refining labels; None where it cannot be."""
         axis = self.resolve(axis)
+        if not 0 <= size <= axis.size:
+            return None
         if size == 0:
             return Fixed(0), axis
         if size == axis.size:
             return axis, Fixed(0)
-        if not 0 < size < axis.size:
-            return None
         head, *tail = terms_of(axis)
         if head.size <= size:
             inner = self._cut_front(concat(*tail), size - head.size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
+from functools import cached_property
 
 from shrinkspeech.axes import algebra
 from shrinkspeech.axes.algebra import Axes, Axis, Label, Product, Sum, labels_of
@@ -72,13 +73,9 @@ class Groups:
         """The group of a label."""
         return self._by_label[label.id]
 
-    @property
+    @cached_property
     def _by_label(self) -> dict[int, Group]:
-        cached: dict[int, Group] | None = self.__dict__.get("_label_cache")
-        if cached is None:
-            cached = {group.label.id: group for group in self}
-            object.__setattr__(self, "_label_cache", cached)
-        return cached
+        return {group.label.id: group for group in self}
 
     def moves(self, axis: Axis) -> bool:
         """Whether any group on ``axis`` may shrink."""

@@ -151,7 +151,7 @@ class _Labeller:
                 names[found],
                 found,
                 self.unifier.frozen(found) or "",
-                where.get(found, ""),
+                where[found],
                 tuple(carriers.get(found, ())),
                 self.unifier.lowest(found),
             )
