@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.flop_counter import FlopCounterMode
 
 from shrinkspeech.graph.capture import capture
@@ -193,21 +194,19 @@ class Referee(fx.Interpreter):
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
-        self.total = 0
+        self.recurrent = 0
 
     def count(self, captured: Captured) -> int:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             self.run(*copy.deepcopy(captured.example_inputs))
-        return self.total
+        return counter.get_total_flops() + self.recurrent
 
     def run_node(self, n: fx.Node) -> Any:
-        if is_recurrent(n.target):
-            self.total += recurrent_operations(*self.fetch_args_kwargs_from_env(n)[0][:3])
+        if not is_recurrent(n.target):
             return super().run_node(n)
-        with FlopCounterMode(display=False) as counter:
-            result = super().run_node(n)
-        self.total += counter.get_total_flops()
-        return result
+        self.recurrent += recurrent_operations(*self.fetch_args_kwargs_from_env(n)[0][:3])
+        with _disable_current_modes():
+            return super().run_node(n)
 
 
 def recurrent_operations(x: Tensor, _state: Any, weights: list[Tensor]) -> int:
