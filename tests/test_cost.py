@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 
 import shrinkspeech
 from shrinkspeech.axes.algebra import Axis, Fixed, Label, Product, Sum
-from shrinkspeech.groups.cost import ONE, ZERO, Cost, DifferentiableCost, Polynomial, count, polynomial
+from shrinkspeech.groups.cost import ONE, ZERO, Cost, DifferentiableCost, Maximum, Polynomial, count, polynomial
 from shrinkspeech.groups.groups import Group, Groups
 
 names = st.sampled_from("abc")
@@ -45,6 +46,49 @@ def test_a_product_by_hand() -> None:
 def test_which_groups_take_part() -> None:
     p = Polynomial({("a", "b"): 1.0, (): 2.0})
     assert [p.involves(name) for name in "abc"] == [True, True, False]
+
+
+def test_numbers_in_the_place_of_widths_by_hand() -> None:
+    """3ab + 2a + b² + 5 at a = 4: 12b + 8 + b² + 5."""
+    p = Polynomial({("a", "b"): 3.0, ("a",): 2.0, ("b", "b"): 1.0, (): 5.0})
+    assert p.fix({"a": 4.0, "c": 9.0}).terms == {("b",): 12.0, (): 13.0, ("b", "b"): 1.0}
+    assert p.fix({}).terms == p.terms
+    assert p.fix({"a": 4.0, "b": 2.0}).terms == {(): 24.0 + 13.0 + 4.0}
+
+
+def test_what_limits_a_polynomial_is_all_of_it() -> None:
+    p = Polynomial({("a", "b"): 1.0, (): 2.0})
+    assert p.exceeding({"a": 2.0, "b": 3.0}, 7.9) == {"a", "b"}
+    assert p.exceeding({"a": 2.0, "b": 3.0}, 8.0) == frozenset()
+
+
+def test_a_maximum_by_hand() -> None:
+    """2a + 1, 3b and a + b: the largest one counts, and limits its own groups alone."""
+    parts = [Polynomial({("a",): 2.0, (): 1.0}), Polynomial({("b",): 3.0}), Polynomial({("a",): 1.0, ("b",): 1.0})]
+    largest = Maximum.of(parts)
+    assert len(largest.parts) == 3
+    for a, b in ((1.0, 0.0), (0.0, 2.0), (5.0, 5.0), (2.0, 2.0)):
+        assert largest.at({"a": a, "b": b}) == max(2 * a + 1, 3 * b, a + b)
+    assert largest.exceeding({"a": 4.0, "b": 1.0}, 8.0) == {"a"}
+    assert largest.exceeding({"a": 1.0, "b": 3.0}, 8.0) == {"b"}
+    assert largest.exceeding({"a": 4.0, "b": 3.0}, 6.0) == {"a", "b"}
+    assert largest.exceeding({"a": 4.0, "b": 3.0}, 9.0) == frozenset()
+    assert largest.fix({"a": 2.0}) == Maximum(
+        (Polynomial({(): 5.0}), Polynomial({("b",): 3.0}), Polynomial({(): 2.0, ("b",): 1.0}))
+    )
+
+
+def test_a_maximum_forgets_what_is_nowhere_above_another() -> None:
+    small, large, other = (
+        Polynomial({("a",): 1.0, (): 2.0}),
+        Polynomial({("a",): 1.0, (): 2.0, ("b",): 1.0}),
+        Polynomial({("b",): 2.0}),
+    )
+    for parts in itertools.permutations([small, large, other, large]):
+        assert set(map(str, Maximum.of(parts).parts)) == {str(large), str(other)}
+        assert len(Maximum.of(parts).parts) == 2
+    assert Maximum.of([]).parts == (ZERO,)
+    assert Maximum.of([ZERO, ZERO]).parts == (ZERO,)
 
 
 GROUPS = Groups(
@@ -123,6 +167,9 @@ def test_the_cost_as_a_tensor_by_hand() -> None:
     value.backward()
     assert at.grad is not None
     assert at.grad.tolist() == [3 + 2 * 3 + 9, 10 + 2 * 0.5 + 2 * 3 * 0.5]
+    largest = DifferentiableCost(Maximum((total, Polynomial({("b",): 100.0}))), ["b", "a"])
+    assert float(largest(torch.tensor([0.5, 3.0]))) == 51.0
+    assert float(largest(torch.tensor([1.0, 3.0]))) == 100.0
     nothing = DifferentiableCost(ZERO, ["a"])(torch.tensor([3.0]))
     assert float(nothing) == 0.0
 

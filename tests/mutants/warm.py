@@ -6,6 +6,7 @@ Importing torch and its tracer takes seconds, a run near one file often less tha
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import math
 import multiprocessing
@@ -37,6 +38,9 @@ OUTPUT = "pytest.log"
 
 FLAGS = "-x -q -p no:cacheprovider -p no:xdist -W ignore::pytest.PytestAssertRewriteWarning".split()
 """Of pytest; plugins are there before it is, which it warns of."""
+
+SET_PARENT_DEATH_SIGNAL = 1
+"""Of Linux' ``prctl``: a child dies with its parent."""
 
 FORK = multiprocessing.get_context("fork")
 
@@ -120,6 +124,8 @@ def _ours(module: str) -> bool:
 
 def _child(root: Path, tests: list[str], limit: float, watch: bool, connection: Connection) -> None:
     os.setsid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit), math.ceil(limit) + 10))
     os.chdir(root)
