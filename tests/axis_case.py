@@ -18,7 +18,7 @@ class Case:
         return found
 
     def now(self, axis: Axis) -> str:
-        """An axis as it is now: numbers of units, × and + between, ``!`` behind what is frozen, ``[ ]`` around what is fixed."""
+        """An axis as it is now: units, × and + between, ``!`` behind what is frozen, ``[ ]`` around what is fixed."""
         return self.written(self.unifier.resolve(axis))
 
     def written(self, axis: Axis) -> str:

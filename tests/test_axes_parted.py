@@ -138,6 +138,18 @@ def test_a_cut_that_fails_behind_the_first_term_freezes_all(case: Case) -> None:
     assert case.now(a) == "3!+4!×3!"
 
 
+def test_a_product_whose_front_cannot_be_cut_freezes(case: Case) -> None:
+    """(2 + 2 × 3) × 2 after 3 of the front: inside of the 2 × 3."""
+    a = product(concat(case.label(2), product(case.label(2), case.label(3))), Fixed(2))
+    assert case.unifier.cut(a, [6, 10], "chunk") == [Fixed(6), Fixed(10)]
+    assert case.now(a) == "(2!+2!×3!)×[2]"
+
+
+def test_a_cut_beyond_the_end_of_what_is_fixed_says_so(case: Case) -> None:
+    parts = case.unifier.cut(Fixed(6, "time"), [2, 5], "chunk")
+    assert [part.why for part in parts if isinstance(part, Fixed)] == ["chunk", "chunk"]
+
+
 def test_a_cut_beyond_the_end_freezes(case: Case) -> None:
     a = case.label(6)
     assert case.unifier.cut(a, [4, 4], "chunk") == [Fixed(4), Fixed(4)]
