@@ -44,7 +44,7 @@ def describe(model: str, loaded: Loaded) -> dict[str, Any]:
         "model": model,
         "seconds": loaded.seconds,
         "flops_per_second": cost.original,
-        "parameters": sum(p.numel() for p in captured.graph_module.parameters()),
+        "parameters": captured.parameter_count,
         "shrinkable_share": cost.shrinkable_share,
         "removable_share": cost.removable_share,
         "groups": [
@@ -94,7 +94,10 @@ def _show(facts: dict[str, Any]) -> None:
         style="dim",
     )
     for title, lines in (
-        ("Operators without a rule, which freeze what they touch:", _operators(facts["without_rule"])),
+        (
+            "Operators without a rule, which freeze what they touch and are in no FLOP/s:",
+            _operators(facts["without_rule"]),
+        ),
         ("What would help:", list(dict.fromkeys(group["remedy"] for group in facts["groups"] if group["remedy"]))),
         ("Notes:", facts["notes"]),
     ):

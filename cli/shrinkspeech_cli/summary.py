@@ -40,6 +40,7 @@ def summary(fitted: Fitted, sizes: Mapping[str, int], run: Path) -> None:
     console.print(widths)
     met = "met" if budget.reached <= budget.target * (1 + 1e-9) else "NOT met"
     console.print(f"\nbudget of {quantity.text(budget.target)} {met}: {quantity.text(budget.reached)}")
+    _not_counted(console, report.without_rule)
     if report.skipped:
         console.print(f"{report.skipped} of {report.steps} steps were skipped: their loss or gradient was not finite")
     console.print(f"wrote {run}: model.pt2, model.safetensors, widths.json, report.json", soft_wrap=True, markup=False)
@@ -68,8 +69,15 @@ def sweep_summary(results: Mapping[str, Fitted], folder: Path) -> None:
         budgets.add_row(escape(text), *row)
     console = Console(highlight=False)
     console.print(budgets)
+    _not_counted(console, tuple(dict.fromkeys(name for report in reports.values() for name in report.without_rule)))
     console.print(f"\ntotal time {sum(report.duration for report in reports.values()):.0f} s")
     console.print(f"wrote {folder}: a RUN for each budget, sweep.csv, sweep.png", soft_wrap=True, markup=False)
+
+
+def _not_counted(console: Console, operators: tuple[str, ...]) -> None:
+    if operators:
+        names = ", ".join(map(escape, operators))
+        console.print(f"not in any of these FLOP/s: {names}, without a rule ('shrinkspeech inspect' says where)")
 
 
 def has_own_row(quantity: type[Quantity]) -> bool:

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from shrinkspeech.errors import ExportError
 from shrinkspeech.export.onnx_file import first_line
-from shrinkspeech.graph import stand_ins as recurrent
+from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.captured import Captured, quiet
 
 
@@ -34,7 +34,7 @@ def onnx_model(captured: Captured) -> Any:
             program = torch.onnx.export(
                 prepared.program(for_onnx=True),
                 dynamo=True,
-                custom_translation_table=recurrent.onnx_translations(),
+                custom_translation_table=stand_ins.onnx_translations(),
                 input_names=input_names(captured),
                 output_names=output_names(captured),
                 verbose=False,

@@ -58,7 +58,8 @@ def fit(
         targets: a budget of another registered quantity, as ``target_NAME``: ``target_params`` (``"25%"``, ``"50k"`` or a
             number), ``target_size`` (``"300kB"`` or bytes of the weights, as float32, in the ONNX file),
             ``target_latency`` (``"2ms"`` or seconds, for a batch of one of the example's length in onnxruntime on one
-            thread of this machine), or one of your own (``docs/quantities.md``).
+            thread of this machine), ``target_memory`` (``"64kB"`` or bytes of the activations alive at once), or one of your
+            own (``docs/quantities.md``).
         steps: optimiser steps in all.
         seconds: audio that one item of the example batch holds, in s.
         groups: the labelled graph, for instance restricted by ``Groups.restrict``.
@@ -70,7 +71,7 @@ def fit(
 
     Raises:
         BudgetError: there is not one target, it cannot be read, is above the original, or cannot be reached.
-        RecipeError: the recipe lacks something, or the loss is not finite.
+        RecipeError: the recipe lacks something, or loss or gradient are not finite in several steps in a row.
         InputError: there is nothing to resume from, the checkpoint is of another fit, or the model keeps state between calls.
         ExportError: a size or latency is wanted of a model that cannot be written as ONNX.
         TypeError: there is no such argument.
@@ -150,8 +151,8 @@ def fitted(
         target_flops=goal.target if kind is Flops else None,
         flops=goal.flops.at(part.widths),
         budget=Reached(kind.name, kind.unit, goal.original, goal.target, draft.cost),
-        original_params=parameter_count(original),
-        params=parameter_count(part.captured),
+        original_params=original.parameter_count,
+        params=part.captured.parameter_count,
         metrics_before=before,
         metrics_after=after,
         seconds=seconds,
@@ -160,13 +161,10 @@ def fitted(
         duration=duration,
         loss=sum(trainer.recent) / len(trainer.recent) if trainer.recent else None,
         skipped=trainer.skipped,
+        without_rule=tuple(sorted(set(part.groups.unknown.values()))),
     )
     kept = {name: list(units) for name, units in part.kept.items()}
     return Fitted(part.captured, part.widths, kept, report)
-
-
-def parameter_count(captured: Captured) -> int:
-    return sum(p.numel() for p in captured.graph_module.parameters())
 
 
 __all__ = ["FitReport", "Fitted", "Progress", "Settings", "fit"]

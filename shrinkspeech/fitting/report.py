@@ -32,7 +32,8 @@ class FitReport:
     """What a fit did. FLOP/s are per second of audio; ``seconds`` is the audio in one example, ``duration`` the fit's.
 
     ``target_flops`` is None where the budget was of something else; ``loss`` is the mean over the last 50 steps,
-    of the weights before they are averaged; ``skipped`` steps had a loss or a gradient that was not finite, and moved nothing.
+    of the weights before they are averaged; ``skipped`` steps had a loss or a gradient that was not finite, and moved nothing;
+    ``without_rule`` are operators whose cost is not known, and which all FLOP/s leave out.
     """
 
     original_flops: float
@@ -49,6 +50,7 @@ class FitReport:
     duration: float
     loss: float | None = None
     skipped: int = 0
+    without_rule: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

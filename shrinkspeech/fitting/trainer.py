@@ -248,7 +248,7 @@ class Trainer:
 def distance(x: Tensor, wanted: Tensor) -> Tensor:
     """Mean square difference relative to the variance of what is wanted.
 
-    Infinite values (of masks) are left out; what is not a number makes the distance none, too.
+    Infinite values, as in masks, are left out. If a wanted value is NaN, so is the distance: the step is then skipped.
     """
     known = ~wanted.isinf()
     if not known.all():

@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from shrinkspeech.errors import CaptureError
-from shrinkspeech.graph import stand_ins as recurrent
+from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.agreement import require_agreement
 from shrinkspeech.graph.captured import Captured, dynamic_spec, quiet, set_attribute, with_shapes
 from shrinkspeech.graph.evaluation import evaluated
@@ -122,9 +122,9 @@ def _export(module: nn.Module, inputs: tuple[Any, ...], strict: bool, every: boo
 
 
 def _exported(module: nn.Module, inputs: tuple[Any, ...], spec: Any, strict: bool) -> ExportedProgram:
-    with recurrent.tracing(), quiet(), counting_modules():
+    with stand_ins.tracing(), quiet(), counting_modules():
         program = torch.export.export(module, inputs, dynamic_shapes=spec, strict=strict)
-    recurrent.restore(program.graph_module)
+    stand_ins.restore(program.graph_module)
     return program
 
 

@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 
 from shrinkspeech.errors import InputError
 from shrinkspeech.files import replacing
-from shrinkspeech.graph import stand_ins as recurrent
+from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.copies import refuse_outdated, watch
 from shrinkspeech.graph.functions import without_detours
 from shrinkspeech.graph.modes import TrainableGraph, trainable
@@ -158,14 +158,14 @@ class Captured:
         """The graph as an ``ExportedProgram`` in eval mode, with the same dynamic dimensions."""
         module = self.copy()
         if for_onnx:
-            recurrent.stand_in(module)
+            stand_ins.stand_in(module)
             own_memory(module)
             without_detours(module)
         spec = dynamic_spec(self.example_inputs, self.dynamic)
-        with recurrent.tracing(), quiet():
+        with stand_ins.tracing(), quiet():
             program = torch.export.export(module, self.example_inputs, dynamic_shapes=spec, strict=False)
         if not for_onnx:
-            recurrent.restore(program.graph_module)
+            stand_ins.restore(program.graph_module)
         return program
 
 

@@ -19,6 +19,10 @@ from shrinkspeech.graph.compare import seeded
 aten = torch.ops.aten
 
 
+PROBES = (0.1, 1.0, 10.0, 1000.0)
+"""Deviations of the random values on which a backward is tried, beside the example's own."""
+
+
 @dataclass(frozen=True)
 class OwnFunction:
     """One call of an ``autograd.Function`` that is not torch's own.
@@ -90,12 +94,27 @@ def without_detours(graph_module: fx.GraphModule) -> None:
 
 
 def _factor(original: Callable[..., Any], args: tuple[Any, ...]) -> float | None:
-    """The number by which the backward multiplies the gradient of the first argument; None where there is none."""
+    """The number by which the backward multiplies the gradient of the first argument; None where there is none.
+
+    One input does not tell: a gradient that is cut off beyond a limit is whole on faint noise. So the number must be the
+    same on the example, on zeros, and on values far around it.
+    """
     if not args or not isinstance(args[0], Tensor) or not args[0].is_floating_point():
         return None
+    x, generator = args[0].detach(), torch.Generator().manual_seed(0)
+    far = [scale * torch.randn(x.shape, generator=generator).to(x) for scale in PROBES]
+    try:
+        factors = {_factor_at(original, value, args[1:]) for value in (x, torch.zeros_like(x), *far)}
+    except Exception:  # the user's function may refuse values: then nothing is known of its backward there
+        return None
+    return factors.pop() if len(factors) == 1 else None
+
+
+def _factor_at(original: Callable[..., Any], value: Tensor, others: tuple[Any, ...]) -> float | None:
+    """The same at one value of the argument."""
     with torch.enable_grad():
-        x = args[0].detach().clone().requires_grad_()
-        y = original(x, *args[1:])
+        x = value.clone().requires_grad_()
+        y = original(x, *others)
         if not isinstance(y, Tensor) or y.shape != x.shape or not y.requires_grad:
             return None
         given = torch.randn(y.shape, generator=torch.Generator().manual_seed(0)).to(y.dtype)
