@@ -70,6 +70,8 @@ def test_tandem_cost(tmp_path: Path) -> None:
     )
     file.write_text("\n".join(lines))
     assert read_asv_scores(file) == Verifier(0.25, 0.25, 0.5)
+    file.write_text("\n".join([*lines, "s spoof 2.5", "s spoof 1"]))  # one lies at the threshold, 2.5: it passes
+    assert read_asv_scores(file) == Verifier(0.25, 0.25, 0.5)
     for text, said in (
         ("s target", "line 1: write 'id key score'"),
         ("s target 1\n", "no scores of the key 'nontarget'"),

@@ -159,6 +159,29 @@ def test_spoof_by_hand(tmp_path: Path) -> None:
     assert lost(given, scores, batch) == pytest.approx(expected)
 
 
+def test_spoof_costs_by_hand(tmp_path: Path) -> None:
+    """Bona fide 5, 4, 3, 0 and spoofs 2, 1: without a false alarm one of four is missed, else every spoof passes."""
+    rows = of_labels(tmp_path, "spoof", "bonafide").read_text().splitlines()
+    more = ["00.wav,spoof,val", *["10.wav,bonafide,val"] * 3]
+    manifest = tmp_path / "more.csv"
+    manifest.write_text("\n".join([*rows, *more]))
+    asv = tmp_path / "asv.txt"
+    targets, others = [f"x target {x}" for x in (2, 3, 4, 5)], [f"x nontarget {x}" for x in (-1, 0, 1, 2.5)]
+    asv.write_text("\n".join([*targets, *others, *[f"x spoof {x}" for x in (2.5, 4, 2, 1, 0)]]))
+    scores = torch.tensor([2.0, 5.0, 1.0, 4.0, 3.0, 0.0])  # spoof, bona fide, spoof, bona fide, …
+    found = {}
+    for option in (None, asv):
+        answers = iter(scores.split(4))
+        made = recipe("spoof", net(1, lambda x: x.mean((1, 2))), manifest, TaskOptions(asv_scores=option))
+        found.update(measured(made, lambda x, answers=answers: next(answers)))
+    assert found["eer"] == pytest.approx(25)
+    assert found["min_dcf"] == pytest.approx(0.95 * 0.25 / (10 * 0.05))
+    # the verifier's threshold is 2.5: it refuses the target 2 and three of five spoofs, and takes 2.5 for a target
+    target = 0.95 * 0.99 * (1 - 0.25) - 0.95 * 0.01 * 10 * 0.25
+    spoof = 10 * 0.05 * (1 - 3 / 5)
+    assert found["min_tdcf"] == pytest.approx(target * 0.25 / min(target, spoof))
+
+
 def test_spoof_labels(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the task 'spoof' needs two labels, not 3"):
         recipe("spoof", net(2, lambda x: x.mean(2)), of_labels(tmp_path, "bonafide", "tts", "vc"))
