@@ -240,7 +240,9 @@ def test_broken_files_found_on_reading(tmp_path: Path) -> None:
         return table(tmp_path / "m.csv", [*rows, {"path": "good.wav", "split": "val", "line": 0}])
 
     source = opened(manifest(1), "none", cache_mb=0)
-    assert all(torch.isfinite(batch.x).all() for batch in first(source, 33))
+    batches = first(source, 33)
+    assert all(torch.isfinite(batch.x).all() for batch in batches)
+    assert {*range(130)} - {row for batch in batches for row in batch.rows.tolist()} == {99}
     assert [fault.row.path.name for fault in source.faults] == ["nan.wav"]
     with pytest.raises(AudioError, match=r"2 of 131 clips of .* cannot be used, more than 1 %"):
         first(opened(manifest(2), "none", cache_mb=0), 33, workers=1)

@@ -47,9 +47,9 @@ class Plan:
     """How examples are made.
 
     Attributes:
-        kind: what the target is: ``class``, ``speech``, ``clean`` or ``none``.
+        kind: what the target is: ``class``, ``speaker``, ``speech``, ``clean`` or ``none``.
         length: samples of an example.
-        classes: index of every label, for ``class``.
+        classes: index of every label, for ``class`` and ``speaker``.
         training: whether gain, rooms and masks are drawn, and clips cut at random.
     """
 
@@ -70,22 +70,24 @@ class Batch(NamedTuple):
 
     Attributes:
         x: samples ``[B, S]`` or features ``[B, F, T]``.
-        target: class indices ``[B]``, speech tracks ``[B, TRACK_RATE * s]`` (0 or 1), clean samples ``[B, S]``,
-            or zeros ``[B]``.
+        target: indices ``[B]`` of classes or speakers, speech tracks ``[B, TRACK_RATE * s]`` (0 or 1),
+            clean samples ``[B, S]``, or zeros ``[B]``.
         lengths: samples ``[B]`` of each that are not padding.
         snr: dB ``[B]``; NaN where no noise was mixed in.
+        rows: index ``[B]`` of each clip among those of its split; empty where that is not known.
     """
 
     x: Tensor
     target: Tensor
     lengths: Tensor
     snr: Tensor
+    rows: Tensor = torch.empty(0, dtype=torch.int64)
 
 
 class Example(NamedTuple):
     """One row of a ``Batch``, and the clips that could not be read on the way, with the names of their manifests."""
 
-    values: tuple[Tensor, Tensor, int, float]
+    values: tuple[Tensor, Tensor, int, float, int]
     faults: tuple[tuple[str, Fault], ...]
 
 
@@ -127,7 +129,7 @@ class Items(Dataset[Example]):
             except AudioError as error:
                 faults.append(self.clips.fault(row, error))
                 continue
-            return Example(values, tuple(faults))
+            return Example((*values, row), tuple(faults))
         raise AudioError(f"no clip of {self.clips.name} can be read: {faults[0][1]}")
 
     def make(
@@ -162,7 +164,7 @@ class Items(Dataset[Example]):
     def _target(self, row: int, track: np.ndarray | None, clean: Floats) -> Tensor:
         if track is not None:
             return torch.from_numpy(track)
-        if self.plan.kind == "class":
+        if self.plan.classes:
             return torch.tensor(self.plan.classes[self.clips.checked.rows[row].label or ""])
         return as_tensor(clean) if self.plan.kind == "clean" else torch.tensor(0)
 
@@ -266,6 +268,7 @@ class Items(Dataset[Example]):
 
 def collate(examples: Sequence[Example]) -> tuple[Batch, tuple[tuple[str, Fault], ...]]:
     """Examples as a batch, and all of their faults."""
-    x, target, lengths, snr = zip(*(example.values for example in examples), strict=True)
-    batch = Batch(torch.stack(x), torch.stack(target), torch.tensor(lengths), torch.tensor(snr, dtype=torch.float32))
+    x, target, lengths, snr, rows = zip(*(example.values for example in examples), strict=True)
+    ratios = torch.tensor(snr, dtype=torch.float32)
+    batch = Batch(torch.stack(x), torch.stack(target), torch.tensor(lengths), ratios, torch.tensor(rows))
     return batch, tuple(fault for example in examples for fault in example.faults)

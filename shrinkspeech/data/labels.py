@@ -14,13 +14,13 @@ SPEECH = frozenset(("speech", "voice", "voiced", "1"))
 """Labels of clips that are speech from their start to their end, where a manifest has no segments."""
 
 
-def drop_unlabelled(splits: Splits, manifest: Manifest) -> Splits:
+def drop_unlabelled(splits: Splits, manifest: Manifest, kind: str = "label") -> Splits:
     """The splits without rows that have no label, and a note on how many those are.
 
     Raises:
         InputError: there is no column of labels, or nothing is left to train or validate on.
     """
-    manifest.needs_labels()
+    manifest.needs_labels(kind)
     train, missing_train = without_label(splits.train)
     val, missing_val = without_label(splits.val)
     notes = list(splits.notes)
@@ -65,6 +65,17 @@ def class_indices(splits: Splits, given: Sequence[str] | None, name: str) -> tup
     if unused:
         notes.append(f"no row to train on has the labels {', '.join(unused)}")
     return {label: index for index, label in enumerate(known)}, notes
+
+
+def speaker_indices(splits: Splits, column: str | None) -> tuple[dict[str, int], list[str]]:
+    """Index of every speaker, those to train on first, and notes. Those to validate on may be others."""
+    train, val = ({row.label for row in rows if row.label is not None} for rows in (splits.train, splits.val))
+    notes = [f"{len(train)} speakers to train on and {len(val)} to validate on, by the column '{column}'"]
+    if known := train & val:
+        notes.append(
+            f"{len(known)} of the {len(val)} speakers to validate on are trained on: unknown ones may be harder"
+        )
+    return {speaker: index for index, speaker in enumerate([*sorted(train), *sorted(val - train)])}, notes
 
 
 def speech_rows(splits: Splits, manifest: Manifest) -> Splits:

@@ -27,6 +27,29 @@ def endless(visits: Sequence[int], batch_size: int, seed: int) -> Iterator[list[
                 keys = []
 
 
+def in_pairs(labels: Sequence[str | None], batch_size: int, seed: int) -> Iterator[list[Key]]:
+    """Keys of training batches in which rows of one label come two by two, in a new order each time, without an end.
+
+    Every row comes once; the last of an odd number of rows comes with another one again, and an only one alone.
+    """
+    rows: dict[str | None, list[int]] = {}
+    for row, label in enumerate(labels):
+        rows.setdefault(label, []).append(row)
+    position, keys = 0, []
+    for epoch in range(2**31):
+        rng = np.random.default_rng([seed, epoch])
+        mixed = [rng.permutation(same).tolist() for same in rows.values()]
+        even = [[*same, same[0]] if len(same) % 2 and len(same) > 1 else same for same in mixed]
+        pairs = [same[start : start + 2] for same in even for start in range(0, len(same), 2)]
+        for pair in rng.permutation(len(pairs)):
+            for row in pairs[pair]:
+                keys.append((position, row))
+                position += 1
+                if len(keys) == batch_size:
+                    yield keys
+                    keys = []
+
+
 def once(rows: int, batch_size: int, most: int, *, whole: bool = False) -> list[list[Key]]:
     """Keys of validation batches: up to ``most`` rows, evenly spread; ``whole`` leaves out a smaller last batch."""
     chosen = np.unique(np.linspace(0, rows - 1, min(rows, most)).round().astype(int)).tolist()

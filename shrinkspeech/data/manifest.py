@@ -26,30 +26,33 @@ class Manifest:
     columns: tuple[str, ...]
     label_column: str | None
 
-    def needs_labels(self) -> None:
-        """Refuse a manifest without labels.
+    def needs_labels(self, kind: str = "label") -> None:
+        """Refuse a manifest without labels of a kind: ``label`` or ``speaker``.
 
         Raises:
             InputError: no column was found.
         """
         if self.path.is_dir():
             raise InputError(
-                f"{self.path} is a folder, and audio alone has no labels: give a manifest, a CSV or JSON lines file with "
+                f"{self.path} is a folder, and audio alone has no {kind}s: give a manifest, a CSV or JSON lines file with "
                 "one row for each clip"
             )
         if self.label_column is None:
             raise InputError(
-                f"{self.path} has no column of labels: name it 'label', or choose one of "
+                f"{self.path} has no column of {kind}s: name it '{kind}', or choose one of "
                 f"{', '.join(self.columns)} with --label-column"
             )
 
 
-def read_manifest(path: str | Path, label_column: str | None = None, where: Sequence[str] = ()) -> Manifest:
+def read_manifest(
+    path: str | Path, label_column: str | None = None, where: Sequence[str] = (), named: Sequence[str] = LABELS
+) -> Manifest:
     """Read a manifest; paths in it are relative to its folder. A folder stands for every audio file below it.
 
     Args:
         label_column: column of the labels; found by its name if not given.
         where: ``column=value`` or ``column!=value``; all of them must hold for a row to stay.
+        named: what a column of labels may be called, the likeliest first.
 
     Raises:
         InputError: the file is missing, is no text, has no rows or no paths, or a value cannot be read.
@@ -65,7 +68,7 @@ def read_manifest(path: str | Path, label_column: str | None = None, where: Sequ
         )
     if label_column is not None and label_column not in columns:
         raise InputError(f"{path} has no column '{label_column}' for --label-column: there are {', '.join(columns)}")
-    label = label_column or next((name for name in LABELS if name in columns), None)
+    label = label_column or next((name for name in named if name in columns), None)
     held = [_condition(text, path, columns) for text in where]
     chosen = [(line, record) for line, record in records if all(_holds(test, record) for test in held)]
     if not chosen:

@@ -36,6 +36,7 @@ LABELS = (
     "intent",
     "text",
 )
+SPEAKERS = ("speaker", "speaker_id", "spk", "spk_id", "client_id", "label")
 STARTS = ("offset", "start")
 LENGTHS = ("dur", "duration")
 SEGMENTS = ("speech_segments", "segments", "vad_segments", "speech")

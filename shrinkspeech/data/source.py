@@ -10,15 +10,15 @@ from shrinkspeech.data.checking import Fault, Faults
 from shrinkspeech.data.clips import Clips
 from shrinkspeech.data.frontend import FrontEnd
 from shrinkspeech.data.items import Batch, Items, Plan
-from shrinkspeech.data.labels import class_indices, drop_unlabelled, speech_rows
-from shrinkspeech.data.loader import endless, load, once
+from shrinkspeech.data.labels import class_indices, drop_unlabelled, speaker_indices, speech_rows
+from shrinkspeech.data.loader import endless, in_pairs, load, once
 from shrinkspeech.data.manifest import Manifest, read_manifest
 from shrinkspeech.data.options import DataOptions
-from shrinkspeech.data.rows import Row, in_split
+from shrinkspeech.data.rows import LABELS, SPEAKERS, Row, in_split
 from shrinkspeech.data.splits import Splits, split_rows
 from shrinkspeech.errors import InputError
 
-KINDS = ("class", "speech", "clean", "none")
+KINDS = ("class", "speaker", "speech", "clean", "none")
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Source:
 
     Attributes:
         labels: in the order of their indices; empty unless the target is a class.
-        counts: training rows of each label.
+        counts: training rows of each class.
         notes: what the user should know, in sentences.
         whole: every batch has ``options.batch_size`` examples, for models of one batch size.
     """
@@ -44,7 +44,11 @@ class Source:
 
     def train(self, workers: int | None = None) -> Iterator[Batch]:
         """An endless stream of batches, the same at every call and for every number of workers."""
-        keys = endless(self.train_items.visits(), self.options.batch_size, self.options.seed)
+        size, seed, items = self.options.batch_size, self.options.seed, self.train_items
+        if items.plan.kind == "speaker":
+            keys = in_pairs([row.label for row in items.clips.checked.rows], size, seed)
+        else:
+            keys = endless(items.visits(), size, seed)
         return self._load(self.train_items, keys, self.options.processes if workers is None else workers)
 
     def val(self) -> Iterable[Batch]:
@@ -82,7 +86,7 @@ def open_source(
     """Read manifests, check every file, and say how examples are made.
 
     Args:
-        kind: what the target is: ``class``, ``speech``, ``clean`` or ``none``.
+        kind: what the target is: ``class``, ``speaker``, ``speech``, ``clean`` or ``none``.
         length: samples of an example.
         frontend: features in place of samples.
         whole: leave out a smaller last batch when validating.
@@ -99,6 +103,9 @@ def open_source(
     if kind == "class":
         splits = drop_unlabelled(splits, main)
         classes, notes = class_indices(splits, options.labels, str(main.path))
+    elif kind == "speaker":
+        splits = drop_unlabelled(splits, main, kind)
+        classes, notes = speaker_indices(splits, main.label_column)
     elif kind == "speech":
         splits = speech_rows(splits, main)
     elif kind == "clean" and options.noise is None and any(row.clean is None for row in (*splits.train, *splits.val)):
@@ -130,7 +137,7 @@ def open_source(
         options=options,
         train_items=Items(train, plan, train_noise, train_rooms, frontend),
         val_items=Items(val, replace(plan, training=False), val_noise, None, frontend),
-        labels=tuple(classes),
+        labels=tuple(classes) if kind == "class" else (),
         counts=tuple(counts[label] for label in classes),
         notes=tuple(dict.fromkeys(notes)),
         whole=whole,
@@ -139,16 +146,19 @@ def open_source(
 
 def _manifests(options: DataOptions, kind: str) -> tuple[Manifest, Splits, dict[str, Manifest]]:
     """The manifest of the clips, their splits, and the manifests of noise and rooms."""
-    main = read_manifest(options.manifest, options.label_column, options.where)
+    named = SPEAKERS if kind == "speaker" else LABELS
+    main = read_manifest(options.manifest, options.label_column, options.where, named)
     others = {}
     if options.noise is not None:
         others["noise"] = read_manifest(options.noise, None, options.noise_where)
     if options.rir is not None:
         others["rir"] = read_manifest(options.rir)
+    if kind == "speaker":
+        main = replace(main, rows=tuple(replace(row, group=row.label or row.group) for row in main.rows))
     if options.val is None:
         name, one_will_do = str(main.path), kind == "none"
         return main, split_rows(main.rows, options.val_fraction, options.seed, name, one_will_do=one_will_do), others
-    val = read_manifest(options.val, options.label_column, options.where)
+    val = read_manifest(options.val, options.label_column, options.where, named)
     return main, Splits(_some(main, "train"), _some(val, "val"), ()), others
 
 
