@@ -135,6 +135,8 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         ([*task, "--audio", "."], "--task brings its own data: leave --audio out"),
         ([*task, "--snr", "a"], "cannot read --snr a"),
         ([*task, "--overwrite", "--model-output", "3"], "there is no output 3 for --model-output"),
+        ([*task, "--overwrite", "--set", "a=b"], "the task 'classify' has no setting 'a': --set takes nothing"),
+        ([*task, "--set", "a"], "cannot read --set a"),
     ):
         code, err = _command([*base, *wrong], capsys)
         assert (code, err.count("\n")) == (2, 1), err

@@ -7,15 +7,16 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from torch import Tensor
 
 from shrinkspeech.data.items import Batch
+from shrinkspeech.data.options import parse_settings
 from shrinkspeech.errors import InputError
 from shrinkspeech.tasks import registry, task, task_names
-from shrinkspeech.tasks.base import Task
+from shrinkspeech.tasks.base import Task, TaskOptions
 from shrinkspeech.tasks.outputs import Observed
 from shrinkspeech.tasks.registry import task_class, written
 from tests.audio_files import corpus
@@ -66,9 +67,10 @@ def test_a_task_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     @dataclass
     class Loudness(Task):
         kind = "none"
+        settings: ClassVar[dict[str, str]] = {"level": "a level"}
 
         def prepare(self, observed: Observed, batch: Batch) -> tuple[str, ...]:
-            return (f"the model returns {observed.text()}",)
+            return (f"the model returns {observed.text()}, at {self.options.own.get('level', 'any')} level",)
 
         def loss(self, outputs: Any, batch: Batch) -> Tensor:
             return (outputs.mean((1, 2)) - batch.x.square().mean(1)).square().mean()
@@ -81,7 +83,11 @@ def test_a_task_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "loudness" in task_names()
     made = recipe("loudness", net(1), corpus(tmp_path))
     assert made.task == "loudness"
-    assert made.notes[-1] == "the model returns 4x1x26, one value a frame"
+    assert made.notes[-1] == "the model returns 4x1x26, one value a frame, at any level"
+    low = recipe("loudness", net(1), tmp_path / "clips.csv", TaskOptions(own=parse_settings(["level=a=b"])))
+    assert low.notes[-1].endswith("at a=b level")
+    with pytest.raises(InputError, match=r"the task 'loudness' has no setting 'loud': --set takes level \(a level\)"):
+        recipe("loudness", net(1), tmp_path / "clips.csv", TaskOptions(own={"loud": "1"}))
     assert measured(made, lambda x: x.square().mean(1)[:, None, None])["error"] == 0
     with pytest.raises(
         InputError, match="there is no task 'asr': --task is classify, distil, enhance, loudness, spoof"

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from shrinkspeech.data.options import DataOptions, parse_labels, parse_range
+from shrinkspeech.data.options import DataOptions, parse_labels, parse_range, parse_settings
 from shrinkspeech.defaults import BATCH_SIZE, SAMPLE_RATE, TOP_K
 from shrinkspeech_cli.options import option
 
@@ -97,6 +97,11 @@ class TaskData:
         option("Scores of a speaker verifier, 'id key score' a line, for the min t-DCF of spoof.", metavar="FILE"),
     ] = None
 
+    set: Annotated[
+        list[str] | None,
+        option("Setting that the task alone has, as its documentation says. May be repeated.", metavar="NAME=VALUE"),
+    ] = None
+
     def given(self) -> list[str]:
         """Names of the options that the user gave."""
         return [field.name for field in fields(self) if getattr(self, field.name) != field.default]
@@ -108,6 +113,7 @@ class TaskData:
             InputError: a value cannot be read.
         """
         self.data_options(Path(), BATCH_SIZE, SAMPLE_RATE, 0)
+        parse_settings(self.set or ())
 
     def data_options(self, manifest: Path, batch_size: int, sample_rate: int, seed: int) -> DataOptions:
         """The same, as the library takes it.
@@ -132,7 +138,14 @@ class TaskData:
         """How the outputs are meant and judged, as the library takes it."""
         from shrinkspeech.tasks.base import TaskOptions
 
-        return TaskOptions(self.outputs_are, self.balanced, self.top_k, self.asv_scores, model_output=self.model_output)
+        return TaskOptions(
+            self.outputs_are,
+            self.balanced,
+            self.top_k,
+            self.asv_scores,
+            model_output=self.model_output,
+            own=parse_settings(self.set or ()),
+        )
 
 
 _SAME = "val label_column crop pad noise rir features masks workers val_fraction val_items cache_mb".split()

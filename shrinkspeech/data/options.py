@@ -107,3 +107,16 @@ def parse_labels(text: str) -> tuple[str, ...]:
     if not all(labels) or len(set(labels)) < len(labels):
         raise InputError(f"cannot read --labels {text}: write every label once with commas between, such as yes,no,up")
     return labels
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, str]:
+    """``name=value`` by name.
+
+    Raises:
+        InputError: there is no ``=``, or a name comes twice.
+    """
+    pairs = [(name.strip(), value.strip()) for name, _, value in (text.partition("=") for text in texts)]
+    settings = dict(pairs)
+    if not all(name and value for name, value in pairs) or len(settings) < len(pairs):
+        raise InputError(f"cannot read --set {' --set '.join(texts)}: write each name once with its value, name=value")
+    return settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +32,7 @@ class TaskOptions:
         top: k of the top-k accuracy.
         asv_scores: scores of a speaker verifier, for the tandem cost of ``spoof``.
         rounds: of the bootstrap.
+        own: what the task alone understands, by name (``Task.settings``).
     """
 
     outputs_are: str = "auto"
@@ -40,6 +41,7 @@ class TaskOptions:
     asv_scores: Path | None = None
     rounds: int = 500
     model_output: str | None = None
+    own: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Task(ABC):
     Attributes:
         name: what it is called in ``--task``, as it was registered.
         kind: what the target of an example is, one of ``shrinkspeech.data.source.KINDS``.
-        has_loss: whether it has a loss of its own; without one the fit trains towards the original's outputs.
+        settings: options that it alone has (``--set NAME=VALUE``), and what each is.
     """
 
     captured: Captured
@@ -90,7 +92,12 @@ class Task(ABC):
 
     name: ClassVar[str]
     kind: ClassVar[str]
-    has_loss: ClassVar[bool] = True
+    settings: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether there is a loss of its own, known once it is prepared; else the fit trains towards the original's outputs."""
+        return True
 
     @abstractmethod
     def prepare(self, observed: Observed, batch: Batch) -> tuple[str, ...]:

@@ -24,7 +24,10 @@ class Distil(Task):
     """The fit's own loss; the distance to the original's outputs relative to their variance, 0 for the same."""
 
     kind = "none"
-    has_loss = False
+
+    @property
+    def has_loss(self) -> bool:
+        return False
 
     def prepare(self, observed: Observed, batch: Batch) -> tuple[str, ...]:
         if self.options.model_output is not None:

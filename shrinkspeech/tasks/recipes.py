@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from shrinkspeech.data.options import DataOptions
 from shrinkspeech.data.source import open_source
+from shrinkspeech.errors import InputError
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.tasks.base import TaskOptions, TaskRecipe
 from shrinkspeech.tasks.intake import find_intake
@@ -23,12 +24,15 @@ def task_recipe(task: str, captured: Captured, data: DataOptions, options: TaskO
         InputError: there is no such task, or manifest, options or the model's outputs do not fit it; one sentence.
         AudioError: more than one in a hundred clips is broken.
     """
-    kind = task_class(task)
+    kind, options = task_class(task), options or TaskOptions()
+    for name in sorted(options.own.keys() - kind.settings.keys()):
+        known = ", ".join(f"{own} ({what})" for own, what in kind.settings.items()) or "nothing"
+        raise InputError(f"the task '{task}' has no setting '{name}': --set takes {known}")
     intake = find_intake(captured, data)
     if intake.batch is not None:
         data = replace(data, batch_size=intake.batch)
     source = open_source(data, kind.kind, intake.length, intake.frontend, whole=intake.batch is not None)
-    made = kind(captured, intake, source, options or TaskOptions())
+    made = kind(captured, intake, source, options)
     batch = next(source.train(workers=0))
     notes = made.prepare(observe(captured, intake, batch), batch)
     return TaskRecipe(
