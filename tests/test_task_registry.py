@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import torch
 from torch import Tensor
 
 from shrinkspeech.data.items import Batch
@@ -57,6 +59,20 @@ def test_a_name_is_taken_before_its_file_is_imported(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(registry, "_TASKS", {})
     with pytest.raises(ValueError, match=r"there is a task 'spoof' already, in shrinkspeech\.tasks\.spoof"):
         task("spoof")(type("Mine", (Task,), {}))
+
+
+def test_the_documented_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of docs/tasks.md runs as it is written, and its error is that of a level in dB."""
+    monkeypatch.setattr(registry, "_TASKS", dict(registry._TASKS))
+    text = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(block, "tasks.md", "exec"), {"__name__": "tasks_of_ones_own"})
+    made = recipe("level", net(1, lambda x: x.mean(2)), corpus(tmp_path))
+    assert "the model's output is read as dB, over 0.25 s" in made.notes
+    double = measured(made, lambda x: 10 * torch.log10(4 * x.square().mean(1, keepdim=True) + 1e-9))
+    assert double["error_db"] == pytest.approx(6.02, abs=0.01)
+    with pytest.raises(InputError, match="the model returns 4x2, where the task 'level' needs 4x1"):
+        recipe("level", net(2, lambda x: x.mean(2)), tmp_path / "clips.csv")
 
 
 def test_a_task_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ class Source:
         """The same batches at every call; kept in memory if they fit into ``options.cache_mb``."""
         if self._val is not None:
             return self._val
-        keys = once(len(self.val_items.clips), self.options.batch_size, self.options.val_items, whole=self.whole)
+        keys = self._val_keys()
         if not keys:
             raise InputError(
                 f"{len(self.val_items.clips)} rows to validate on do not fill one batch of {self.options.batch_size}, "
@@ -67,6 +67,13 @@ class Source:
             return self._load(self.val_items, keys, workers)
         self._val = list(self._load(self.val_items, keys, workers))
         return self._val
+
+    def val_rows(self) -> list[int]:
+        """Which rows of ``val_items`` are validated on."""
+        return [row for keys in self._val_keys() for _, row in keys]
+
+    def _val_keys(self) -> list[list[tuple[int, int]]]:
+        return once(len(self.val_items.clips), self.options.batch_size, self.options.val_items, whole=self.whole)
 
     @property
     def faults(self) -> tuple[Fault, ...]:
