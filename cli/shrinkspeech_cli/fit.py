@@ -25,6 +25,7 @@ def fit(run: Run, targets: Targets, data: Data, training: Training, state: Check
     target = only_target(targets.given())
     wanted: dict[str, Any] = {f"target_{name}": text for name, text in targets.given().items()}
     loaded, recipe = data.load(source, training.seed)
+    training.announce(loaded.captured)
     with progress(training.steps) as on_progress:
         fitted = run_fit(
             loaded.captured,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -171,7 +171,7 @@ class Source:
     def to_fit(
         self, recipe: Recipe | None = None, captured: Captured | None = None, seconds: float | None = None
     ) -> Loaded:
-        """The same, for a model that is to be shrunk.
+        """The same, for a model that is to be shrunk; says what there is to know about it.
 
         Raises:
             InputError: nothing of it can shrink.
@@ -181,7 +181,25 @@ class Source:
         loaded = self.load(recipe, captured, seconds)
         if not loaded.groups.shrinkable:
             raise InputError(f"no group of {self.model} can shrink: 'shrinkspeech inspect' says why")
+        for note in loaded.captured.notes:
+            typer.echo(f"note: {note}")
         return loaded
+
+
+def frozen_text(parameters: Mapping[str, int], trained: bool = False) -> str:
+    """What a fit does not train, or trains because it was told to, in a sentence."""
+    from shrinkspeech.budget.amounts import human
+
+    first = ", ".join(list(parameters)[:3]) + (", …" if len(parameters) > 3 else "")
+    fate = (
+        "are trained all the same (--train-frozen)"
+        if trained
+        else "stay as they are in a fit, but for channels that go (--train-frozen trains them)"
+    )
+    return (
+        f"{human(sum(parameters.values()))} of the parameters, in {len(parameters)} tensors ({first}), are frozen by their "
+        f"owner: they {fate}"
+    )
 
 
 def _example_of(recipe: Recipe) -> tuple[Any, ...]:

@@ -47,6 +47,7 @@ def sweep(
     chosen = [*budgets, *(more or ())]  # click gives an option one value; what follows it are arguments
     targets = {target.text: target for target in read_budgets(quantity, chosen)}
     loaded, recipe = data.load(source, training.seed)
+    training.announce(loaded.captured)
     results: dict[str, Fitted] = {}
 
     def keep(text: str, fitted: Fitted) -> None:

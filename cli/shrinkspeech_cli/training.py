@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+import typer
+
 from shrinkspeech.defaults import CHECKPOINT_EVERY, LEARNING_RATE, ROUND_TO, STEPS
 from shrinkspeech.fitting.settings import Settings
-from shrinkspeech_cli.model import Source
+from shrinkspeech_cli.model import Source, frozen_text
 from shrinkspeech_cli.options import option
 from shrinkspeech_cli.task_options import write_task
 
 if TYPE_CHECKING:
     from shrinkspeech.fitting.recipe import Recipe
     from shrinkspeech.fitting.report import Fitted
+    from shrinkspeech.graph.captured import Captured
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,13 @@ class Training:
             min=0.0,
         ),
     ] = Settings.distil
+    train_frozen: Annotated[
+        bool,
+        option(
+            "Train parameters too that their owner froze (requires_grad=False, or read under no_grad alone).",
+            "--train-frozen",
+        ),
+    ] = False
 
     def check(self) -> None:
         """
@@ -49,6 +59,13 @@ class Training:
         if self.learning_rate <= 0:
             raise InputError("--learning-rate must be above zero")
 
+    def announce(self, captured: Captured) -> None:
+        """Say what of the model was frozen by its owner, if anything, and what becomes of it."""
+        from shrinkspeech.graph.frozen import frozen
+
+        if held := frozen(captured):
+            typer.echo(f"note: {frozen_text(held, self.train_frozen)}")
+
     def arguments(self) -> dict[str, Any]:
         """Arguments of the library's ``fit`` and ``sweep``."""
         return {
@@ -56,7 +73,7 @@ class Training:
             "seed": self.seed,
             "learning_rate": self.learning_rate,
             "round_to": self.round_to,
-            "settings": Settings(distil=self.distil),
+            "settings": Settings(distil=self.distil, train_frozen=self.train_frozen),
         }
 
 

@@ -25,6 +25,7 @@ from shrinkspeech.fitting.stages.warm_start import WarmStart
 from shrinkspeech.fitting.trainer import Trainer
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
+from shrinkspeech.graph.frozen import for_training
 from shrinkspeech.graph.state import refuse_state
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.groups.label import label
@@ -72,15 +73,16 @@ def fit(
     Raises:
         BudgetError: there is not one target, it cannot be read, is above the original, or cannot be reached.
         RecipeError: the recipe lacks something, or loss or gradient are not finite in several steps in a row.
-        InputError: there is nothing to resume from, the checkpoint is of another fit, or the model keeps state between calls.
+        InputError: there is nothing to resume from, the checkpoint is of another fit, or the model keeps state or is frozen.
         ExportError: a size or latency is wanted of a model that cannot be written as ONNX.
         TypeError: there is no such argument.
     """
     refuse_outdated(captured.graph_module)
     refuse_state(captured.graph_module, "a fit")
+    settings = settings or Settings()
+    captured = for_training(captured, settings.train_frozen)
     target = only_target({"flops": target_flops, **named_targets(targets)})
     chosen, listener = load_recipe(recipe), on_progress or (lambda progress: None)
-    settings = settings or Settings()
     groups = label(captured) if groups is None else groups
     goal = Goal.whole(target.quantity, captured, groups, seconds, round_to).towards(target)
     identity = {"options": [str(target), steps, seed, seconds, learning_rate, round_to], "settings": asdict(settings)}
@@ -90,7 +92,7 @@ def fit(
     trainer = Trainer(captured, chosen, settings, steps, learning_rate, listener)
     before = trainer.evaluate(captured.copy()) if evaluate else {}
     draft = shrink(Job(trainer, Part.whole(captured, groups), goal, seed), saved)
-    after = trainer.evaluate(draft.part.captured.graph_module) if evaluate else {}
+    after = trainer.evaluate_trained(draft.part.captured.graph_module) if evaluate else {}
     duration = time.perf_counter() - started
     return fitted(captured, draft, goal, trainer, before, after, seconds, seed, duration)
 
@@ -162,6 +164,7 @@ def fitted(
         loss=sum(trainer.recent) / len(trainer.recent) if trainer.recent else None,
         skipped=trainer.skipped,
         without_rule=tuple(sorted(set(part.groups.unknown.values()))),
+        unevaluated=trainer.unevaluated,
     )
     kept = {name: list(units) for name, units in part.kept.items()}
     return Fitted(part.captured, part.widths, kept, report)

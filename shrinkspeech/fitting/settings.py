@@ -28,6 +28,8 @@ class Settings:
             ``magnitude`` (L2 norm, the usual baseline).
         distil: weight of the distance to the original's outputs, relative to their variance.
         warm_up: share of the steps in which the learning rate rises.
+        train_frozen: train, fold and average parameters too that their owner froze (``requires_grad=False``, or read under
+            ``no_grad`` alone); else they stay as they are to the bit, but for channels that go.
         average: the weights that a fit leaves are a running average over about this share of the tuning steps; 0: the last.
     """
 
@@ -46,6 +48,7 @@ class Settings:
     weight_decay: float = 0.01
     clip: float = 5.0
     average: float = 0.2
+    train_frozen: bool = False
 
 
 @dataclass(frozen=True)

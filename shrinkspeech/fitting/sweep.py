@@ -29,6 +29,7 @@ from shrinkspeech.fitting.stages.stage import Job
 from shrinkspeech.fitting.trainer import Trainer
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
+from shrinkspeech.graph.frozen import for_training
 from shrinkspeech.graph.state import refuse_state
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.groups.label import label
@@ -70,13 +71,15 @@ def sweep(
     """
     refuse_outdated(captured.graph_module)
     refuse_state(captured.graph_module, "a fit")
+    settings = settings or Settings()
+    captured = for_training(captured, settings.train_frozen)
     targets = read_budgets(quantity, budgets)
     chosen = load_recipe(recipe)
     groups = label(captured) if groups is None else groups
     goals = ordered(Goal.whole(quantity_named(quantity), captured, groups, seconds, round_to), targets)
     seed_everything(seed)
     shown = _Offset(on_progress or (lambda progress: None), steps * len(goals))
-    trainer = Trainer(captured, chosen, settings or Settings(), steps, learning_rate, shown)
+    trainer = Trainer(captured, chosen, settings, steps, learning_rate, shown)
     before = trainer.evaluate(captured.copy()) if evaluate else {}
     part, results = Part.whole(captured, groups), []
     for text, goal in goals:
@@ -85,7 +88,7 @@ def sweep(
         draft = shrink(Job(trainer, part, goal, seed))
         part = draft.part
         shown.done += steps
-        after = trainer.evaluate(part.captured.graph_module) if evaluate else {}
+        after = trainer.evaluate_trained(part.captured.graph_module) if evaluate else {}
         duration = time.perf_counter() - started
         results.append(fitted(captured, draft, goal, trainer, before, after, seconds, seed, duration))
         if on_fitted is not None:

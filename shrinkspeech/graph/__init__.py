@@ -8,6 +8,7 @@ agreement.py    the graph against the model on the example
 regions.py      no_grad and autocast regions, inlined
 inplace.py      in-place operators and their pure forms
 evaluation.py   evaluation mode, and what no mode switches
+frozen.py       parameters that their owner froze
 state.py        what a model writes into its own tensors
 modes.py        train() and eval() of a captured graph
 sizes.py        inputs of other sizes

@@ -21,6 +21,7 @@ from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.agreement import require_agreement
 from shrinkspeech.graph.captured import Captured, dynamic_spec, quiet, set_attribute, with_shapes
 from shrinkspeech.graph.evaluation import evaluated
+from shrinkspeech.graph.frozen import freeze_unfelt
 from shrinkspeech.graph.functions import kept, lost, own_functions
 from shrinkspeech.graph.modes import trainable
 from shrinkspeech.graph.normalise import normalise
@@ -150,7 +151,7 @@ def counting_modules() -> Iterator[None]:
 
 
 def fold_parametrisations(module: nn.Module) -> None:
-    """Weight norm (both APIs) and other parametrisations become plain weights, in place."""
+    """Weight norm (both APIs) and other parametrisations become plain weights, in place; frozen ones stay frozen."""
     from torch.nn.utils import parametrize
 
     for child in module.modules():
@@ -158,11 +159,15 @@ def fold_parametrisations(module: nn.Module) -> None:
             # A deep copy shares its class with the original, and folding deletes the weight's property from that class.
             kind = type(child)
             child.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
-            for name in list(child.parametrizations):  # type: ignore[arg-type]
+            for name, parts in list(child.parametrizations.items()):  # type: ignore[operator, union-attr]
+                learns = any(parameter.requires_grad for parameter in parts.parameters())
                 parametrize.remove_parametrizations(child, name, leave_parametrized=True)
+                getattr(child, name).requires_grad_(learns)
         for key, hook in list(child._forward_pre_hooks.items()):
             if type(hook).__name__ in ("WeightNorm", "SpectralNorm"):
+                parts = [p for name, p in child.named_parameters(recurse=False) if name.startswith(f"{hook.name}_")]  # type: ignore[attr-defined]
                 hook.remove(child)  # type: ignore[attr-defined]
+                getattr(child, hook.name).requires_grad_(any(p.requires_grad for p in parts))  # type: ignore[attr-defined]
                 del child._forward_pre_hooks[key]
 
 
@@ -181,6 +186,7 @@ def _from_program(
     graph_module.meta = {}
     _compact(graph_module)
     normalise(graph_module)
+    freeze_unfelt(graph_module)
     notes += evaluated(graph_module, in_evaluation=module is not None)
     dynamic = tuple(
         frozenset(i for i, size in enumerate(value.shape) if not isinstance(size, int))
@@ -206,9 +212,13 @@ def _in_evaluation(program: ExportedProgram) -> nn.Module:
 
 
 def _compact(module: nn.Module) -> None:
-    """A tensor that is a window into a larger memory (a Hann window is made with one sample more), or that repeats a smaller
-    one (``expand``), gets its own."""
+    """A tensor whose elements do not lie in their order (``bank.T``), a window into a larger memory (a Hann window is made
+    with one sample more), or one that repeats a smaller (``expand``) gets memory of its own."""
+    packed: dict[int, Tensor] = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
         own = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-        if not own and not isinstance(tensor, nn.Parameter):
-            set_attribute(module, name, tensor.clone())
+        learned = isinstance(tensor, nn.Parameter)
+        if not tensor.is_contiguous() or not (own or learned):
+            values = tensor.detach().clone(memory_format=torch.contiguous_format)
+            fresh = nn.Parameter(values, tensor.requires_grad) if learned else values
+            set_attribute(module, name, packed.setdefault(id(tensor), fresh))

@@ -79,7 +79,7 @@ def _flag(node: fx.Node, mode: bool) -> bool:
 
 
 def trainable(graph_module: fx.GraphModule) -> TrainableGraph:
-    """A ``TrainableGraph`` over the same parameters and a copy of the graph; floating-point parameters get gradients."""
+    """A ``TrainableGraph`` over the same parameters and a copy of the graph."""
     graph = fx.Graph(tracer_cls=graph_module.graph._tracer_cls)
     output = graph.graph_copy(graph_module.graph, {}, return_output_node=True)
     pair: Any = output
@@ -89,7 +89,4 @@ def trainable(graph_module: fx.GraphModule) -> TrainableGraph:
     graph.set_codegen(graph_module.graph._codegen)
     for old, new in zip(graph_module.graph.nodes, graph.nodes, strict=True):
         new.name, new.meta = old.name, dict(old.meta)
-    module = TrainableGraph(graph_module, graph)
-    for parameter in module.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
-    return module
+    return TrainableGraph(graph_module, graph)

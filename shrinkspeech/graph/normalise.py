@@ -14,7 +14,7 @@ from torch import fx
 
 from shrinkspeech.graph.inplace import mutates, use_pure_forms
 from shrinkspeech.graph.modes import is_recurrent
-from shrinkspeech.graph.regions import inline_regions, replace_results
+from shrinkspeech.graph.regions import WITHOUT_GRADIENT, inline_regions, replace_results
 
 aten = torch.ops.aten
 
@@ -136,6 +136,10 @@ def split_recurrent(graph_module: fx.GraphModule) -> None:
             _Splitter(graph_module.graph, node).run()
 
 
+PLACE = ("nn_module_stack", "stack_trace", WITHOUT_GRADIENT)
+"""What a node that takes another's place has of its ``meta``."""
+
+
 class _Splitter:
     def __init__(self, graph: fx.Graph, node: fx.Node) -> None:
         self.graph, self.node = graph, node
@@ -149,7 +153,7 @@ class _Splitter:
 
     def call(self, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
         node = self.graph.call_function(target, args, kwargs)
-        node.meta = {key: self.node.meta[key] for key in ("nn_module_stack", "stack_trace") if key in self.node.meta}
+        node.meta = {key: self.node.meta[key] for key in PLACE if key in self.node.meta}
         return node
 
     def run(self) -> None:

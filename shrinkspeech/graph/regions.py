@@ -20,6 +20,9 @@ aten = torch.ops.aten
 
 NO_GRAD = torch.ops.higher_order.wrap_with_set_grad_enabled
 AUTOCAST = torch.ops.higher_order.wrap_with_autocast
+WITHOUT_GRADIENT = "without gradient"
+"""Mark in the ``meta`` of a node that stood in a ``no_grad`` region."""
+
 SKIPPED = {NO_GRAD: 1, AUTOCAST: 4}
 """Region → place of its body among its arguments; what the body reads follows."""
 
@@ -43,6 +46,12 @@ def inline_regions(graph_module: fx.GraphModule) -> None:
         if node.target is AUTOCAST and node.args[2]:
             cast_explicitly(body, *node.args[:2])
         inline_regions(body)
+        if node.target is NO_GRAD and not node.args[0]:
+            for child in body.graph.nodes:
+                child.meta.setdefault(WITHOUT_GRADIENT, True)
+        elif node.target is NO_GRAD:
+            for child in body.graph.nodes:
+                child.meta.setdefault(WITHOUT_GRADIENT, False)
         inner = dict(zip((n for n in body.graph.nodes if n.op == "placeholder"), node.args[skip + 1 :], strict=True))
         for child in body.graph.nodes:
             if child.op == "get_attr" and not hasattr(graph_module, str(child.target)):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from shrinkspeech.graph.captured import Captured, attribute
 from shrinkspeech.graph.modes import FLAGS, operator_of
@@ -97,16 +97,23 @@ def key(item: Fold) -> tuple[str, int | None, int]:
 
 
 def _readers(captured: Captured, groups: Groups, kept: Mapping[str, Sequence[int]]) -> list[Fold]:
-    """Matrices used once that meet an axis of which something is removed."""
+    """Matrices used once that meet an axis of which something is removed, and that their owner did not freeze."""
     users = {node.target: len(node.users) for node in captured.graph_module.graph.nodes if node.op == "get_attr"}
     found = [item for effect in groups.effects.values() for item in effect.folds]
     return [
         item
         for item in found
         if users.get(item.weight.target) == 1
+        and all(_is_open(captured, node) for node in (item.weight, item.bias) if node is not None)
         and item.axis.size <= LARGEST
         and len(groups.kept_index(item.axis, kept)) < item.axis.size
     ]
+
+
+def _is_open(captured: Captured, node: fx.Node) -> bool:
+    """Whether a tensor may change: a parameter that its owner did not freeze. Tables in buffers (filter banks) may not."""
+    tensor = attribute(captured.graph_module, str(node.target))
+    return isinstance(tensor, nn.Parameter) and tensor.requires_grad
 
 
 class _Collector(fx.Interpreter):

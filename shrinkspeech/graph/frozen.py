@@ -1,0 +1,53 @@
+"""Parameters that their owner froze: those without gradients, and those that are read in regions without gradients alone.
+
+The flag ``requires_grad`` of a captured graph's parameters says which; a fit leaves them as they are, but for channels that go.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import fx, nn
+
+from shrinkspeech.errors import InputError
+from shrinkspeech.graph.captured import Captured, attribute
+from shrinkspeech.graph.regions import WITHOUT_GRADIENT
+
+
+def freeze_unfelt(graph_module: fx.GraphModule) -> None:
+    """Freeze the parameters that only regions without gradients read, in place: no training of the owner's moves them."""
+    for node in graph_module.graph.nodes:
+        if node.op == "get_attr" and node.users and all(user.meta.get(WITHOUT_GRADIENT) for user in node.users):
+            tensor = attribute(graph_module, str(node.target))
+            if isinstance(tensor, nn.Parameter):
+                tensor.requires_grad_(False)
+
+
+def frozen(captured: Captured) -> dict[str, int]:
+    """Elements of each parameter that its owner froze, by name."""
+    parameters = captured.graph_module.named_parameters()
+    return {name: p.numel() for name, p in parameters if p.is_floating_point() and not p.requires_grad}
+
+
+def for_training(captured: Captured, train_frozen: bool) -> Captured:
+    """The record as a fit trains it: with all parameters open to training, or as its owner left them.
+
+    Raises:
+        InputError: there is nothing to train.
+    """
+    if train_frozen:
+        return _thawed(captured)
+    parameters = list(captured.graph_module.parameters())
+    if parameters and not any(parameter.requires_grad for parameter in parameters):
+        raise InputError(
+            "every parameter of the model is frozen (requires_grad=False, or read under no_grad alone), so that there is "
+            "nothing to train: give --train-frozen, or Settings(train_frozen=True), or unfreeze the model"
+        )
+    return captured
+
+
+def _thawed(captured: Captured) -> Captured:
+    module = captured.copy()
+    for parameter in module.parameters():
+        parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
+    return replace(captured, graph_module=module)
