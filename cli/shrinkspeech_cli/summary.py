@@ -43,6 +43,8 @@ def summary(fitted: Fitted, sizes: Mapping[str, int], run: Path) -> None:
     _not_counted(console, report.without_rule)
     if report.skipped:
         console.print(f"{report.skipped} of {report.steps} steps were skipped: their loss or gradient was not finite")
+    if report.unevaluated:
+        console.print(_unevaluated(report.unevaluated), soft_wrap=True, markup=False)
     console.print(f"wrote {run}: model.pt2, model.safetensors, widths.json, report.json", soft_wrap=True, markup=False)
     console.print(f"next: shrinkspeech export {run} -o model.onnx", soft_wrap=True, markup=False)
 
@@ -70,6 +72,9 @@ def sweep_summary(results: Mapping[str, Fitted], folder: Path) -> None:
     console = Console(highlight=False)
     console.print(budgets)
     _not_counted(console, tuple(dict.fromkeys(name for report in reports.values() for name in report.without_rule)))
+    for text, report in reports.items():
+        if report.unevaluated:
+            console.print(f"{text}: {_unevaluated(report.unevaluated)}", soft_wrap=True, markup=False)
     console.print(f"\ntotal time {sum(report.duration for report in reports.values()):.0f} s")
     console.print(f"wrote {folder}: a RUN for each budget, sweep.csv, sweep.png", soft_wrap=True, markup=False)
 
@@ -78,6 +83,10 @@ def _not_counted(console: Console, operators: tuple[str, ...]) -> None:
     if operators:
         names = ", ".join(map(escape, operators))
         console.print(f"not in any of these FLOP/s: {names}, without a rule ('shrinkspeech inspect' says where)")
+
+
+def _unevaluated(reason: str) -> str:
+    return f"evaluate() failed on the small model, which is written all the same: {reason}"
 
 
 def has_own_row(quantity: type[Quantity]) -> bool:

@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from shrinkspeech.files import replacing
 from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.copies import refuse_outdated
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class FitReport:
 
     ``target_flops`` is None where the budget was of something else; ``loss`` is the mean over the last 50 steps,
     of the weights before they are averaged; ``skipped`` steps had a loss or a gradient that was not finite, and moved nothing;
-    ``without_rule`` are operators whose cost is not known, and which all FLOP/s leave out.
+    ``without_rule`` are operators whose cost is not known, and which all FLOP/s leave out;
+    ``unevaluated`` says why the recipe's ``evaluate`` failed on the small model, if it did.
     """
 
     original_flops: float
@@ -51,6 +55,7 @@ class FitReport:
     loss: float | None = None
     skipped: int = 0
     without_rule: tuple[str, ...] = ()
+    unevaluated: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,16 +68,28 @@ class Fitted:
     report: FitReport
 
     def save(self, run: str | Path) -> None:
-        """Write ``model.pt2``, ``model.safetensors``, ``widths.json`` and ``report.json`` into the folder ``run``."""
+        """Write ``model.safetensors``, ``model.pt2``, ``widths.json`` and ``report.json`` into the folder ``run``, in this
+        order: what took long to train is there whatever becomes of the rest.
+
+        Raises:
+            InputError: a weight is not finite, or a copy of the graph has been trained; nothing is written.
+        """
+        refuse_outdated(self.captured.graph_module)
+        self.captured.refuse_not_finite()
         folder = Path(run)
         folder.mkdir(parents=True, exist_ok=True)
-        self.captured.save(folder / "model.pt2")
-        tensors = {name: tensor.detach().cpu().clone() for name, tensor in self.captured.parameters().items()}
+        tensors = {name: _packed(tensor) for name, tensor in self.captured.parameters().items()}
         with replacing(folder / "model.safetensors") as temporary:
             save_file(tensors, str(temporary))
+        self.captured.save(folder / "model.pt2")
         widths = {name: {"width": self.widths[name], "units": list(self.kept[name])} for name in self.widths}
         _write_json(folder / "widths.json", widths)
         _write_json(folder / "report.json", asdict(self.report))
+
+
+def _packed(tensor: Tensor) -> Tensor:
+    """A copy in memory of its own, in the order of its elements: safetensors writes no other."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _write_json(path: Path, value: object) -> None:

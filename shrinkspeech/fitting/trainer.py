@@ -36,6 +36,7 @@ class Trainer:
         recent: loss of the last 50 steps that moved the weights.
         skipped: steps of the cycle whose loss or gradient was not finite; ``in_a_row``: the last ones, without one between.
         metrics: what the recipe's ``evaluate`` returned last.
+        unevaluated: why it returned nothing of a trained model; None if it did.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Trainer:
         self.used = 0
         self.restart(steps)
         self.metrics: dict[str, float] = {}
+        self.unevaluated: str | None = None
 
     def restart(self, steps: int) -> None:
         """Begin a new learning-rate cycle."""
@@ -243,6 +245,15 @@ class Trainer:
         with torch.no_grad():
             self.metrics = {name: float(value) for name, value in self.recipe.evaluate(module).items()}
         return self.metrics
+
+    def evaluate_trained(self, module: nn.Module) -> dict[str, float]:
+        """As ``evaluate``, of a model that took long to train: no metrics where that fails, and ``unevaluated`` says why."""
+        self.unevaluated = None
+        try:
+            return self.evaluate(module)
+        except Exception as error:  # the user's code may raise anything
+            self.unevaluated = f"{type(error).__name__}: {error}"
+            return {}
 
 
 def distance(x: Tensor, wanted: Tensor) -> Tensor:
