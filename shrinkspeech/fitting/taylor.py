@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from shrinkspeech.axes.algebra import Axis
 from shrinkspeech.errors import RecipeError
+from shrinkspeech.fitting.blame import blame
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.groups.groups import Group, Groups
 from shrinkspeech.surgery.insert import GatedModule
@@ -75,8 +76,11 @@ def taylor(
     finally:
         widths.overrides = {}
     if felt and not finite:
+        source = blame(gated, lambda watched: loss(watched, batch), gated.source.where)
         raise RecipeError(
-            "the loss or its gradient is not finite on any batch that units are scored with: look for bad values in the batches"
+            "the loss or its gradient is not finite on any batch that units are scored with: "
+            + (f"{source}; else " if source else "")
+            + "look for bad values in the batches"
         )
     return scores
 

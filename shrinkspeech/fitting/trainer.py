@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from shrinkspeech.errors import RecipeError
+from shrinkspeech.fitting.blame import blame
 from shrinkspeech.fitting.recipe import Recipe
 from shrinkspeech.fitting.settings import Listener, Progress, Settings, Standing
 from shrinkspeech.fitting.taylor import random_projection
@@ -49,7 +50,7 @@ class Trainer:
         listener: Listener,
     ) -> None:
         self.recipe, self.settings, self.learning_rate, self.listener = recipe, settings, learning_rate, listener
-        self.accelerator = Accelerator()
+        self.accelerator, self.where = Accelerator(), original.where
         self.teacher: nn.Module | None = None
         if recipe.loss is None or settings.distil > 0:
             self.teacher = original.copy().requires_grad_(False).to(self.accelerator.device)
@@ -118,7 +119,7 @@ class Trainer:
             self.in_a_row = 0
             self.recent = [*self.recent[-49:], value]
         else:
-            self._skip(model, before, value, standing)
+            self._skip(model, batch, before, value, standing)
         self.step += 1
         self.listener(Progress.of(standing, self.step, self.steps, value, self.metrics))
         return moved
@@ -136,7 +137,9 @@ class Trainer:
         return float(self.accelerator.reduce(bad)) == 0.0
 
     @torch.no_grad()
-    def _skip(self, model: nn.Module, before: Mapping[str, Tensor], value: float, standing: Standing) -> None:
+    def _skip(
+        self, model: nn.Module, batch: Any, before: Mapping[str, Tensor], value: float, standing: Standing
+    ) -> None:
         """Undo what the forward pass did to buffers, and count.
 
         Raises:
@@ -149,9 +152,11 @@ class Trainer:
         self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
         if self.in_a_row >= MOST_SKIPPED:
             what = f"loss of '{self.recipe.name}' is {value}" if not math.isfinite(value) else "gradient is not finite"
+            source = blame(self.accelerator.unwrap_model(model), lambda watched: self.loss(watched, batch), self.where)
             raise RecipeError(
                 f"the {what} at step {self.step} ({standing.stage}), the last of {self.in_a_row} such steps in a row: "
-                "lower --learning-rate, or look for bad values in the batches"
+                + (f"{source}; else " if source else "")
+                + "lower --learning-rate, or look for bad values in the batches"
             )
 
     def state(self) -> dict[str, Any]:

@@ -29,6 +29,16 @@ def frozen(captured: Captured) -> dict[str, int]:
     return {name: p.numel() for name, p in parameters if p.is_floating_point() and not p.requires_grad}
 
 
+def learned(graph_module: fx.GraphModule) -> set[str]:
+    """Names of the nodes whose value a parameter that is trained has a part in."""
+    found: set[str] = set()
+    for node in graph_module.graph.nodes:
+        own = node.op == "get_attr" and getattr(attribute(graph_module, str(node.target)), "requires_grad", False)
+        if own or any(source.name in found for source in node.all_input_nodes):
+            found.add(node.name)
+    return found
+
+
 def for_training(captured: Captured, train_frozen: bool) -> Captured:
     """The record as a fit trains it: with all parameters open to training, or as its owner left them.
 

@@ -171,7 +171,8 @@ class Widths(nn.Module):
 class _Scaled(torch.autograd.Function):
     """``x`` times a factor for each unit of ``dim``; only the factors on the boundary get a gradient.
 
-    Where a keep is 0 or 1 it does not follow the width, so the product over all units need not be summed.
+    Where a keep is 0 or 1 it does not follow the width, so the product over all units need not be summed. Where ``x`` is 0
+    no factor changes anything, however steep what follows is there (the root of a silent frame's power).
     """
 
     @staticmethod
@@ -188,7 +189,8 @@ class _Scaled(torch.autograd.Function):
         to_x = gradient * factor.view(ctx.shape) if ctx.needs_input_grad[0] else None
         to_factor = None
         if ctx.needs_input_grad[1]:
-            both = gradient.index_select(ctx.dim, boundary) * x.index_select(ctx.dim, boundary)
+            part = x.index_select(ctx.dim, boundary)
+            both = torch.where(part == 0, 0, gradient.index_select(ctx.dim, boundary) * part)
             others = [dim for dim, size in enumerate(ctx.shape) if size == 1]
             sums = both.sum(others) if others else both
             to_factor = torch.zeros_like(factor).index_copy_(0, boundary, sums)
@@ -196,12 +198,17 @@ class _Scaled(torch.autograd.Function):
 
 
 class Gate(nn.Module):
-    """The switch where an axis is read: ``x → a·x + √(a(1 − a))·σ·ν`` on its dimension."""
+    """The switch where an axis is read: ``x → a·x + √(a(1 − a))·σ·ν`` on its dimension.
 
-    def __init__(self, widths: Widths, read: Read) -> None:
+    Args:
+        noisy: whether the reader learns. One that does not cannot undo the gain either, and noise would do it harm: a power
+            spectrum becomes negative, and the logarithm of what a filter bank makes of it none.
+    """
+
+    def __init__(self, widths: Widths, read: Read, noisy: bool = True) -> None:
         super().__init__()
         self._widths = (widths,)
-        self.read, self.dim = read, read.dim
+        self.read, self.dim, self.noisy = read, read.dim, noisy
 
     def forward(self, x: Tensor) -> Tensor:
         widths = self._widths[0]
@@ -212,11 +219,14 @@ class Gate(nn.Module):
         shape = [1] * x.dim()
         shape[self.dim] = -1
         if widths.overrides:
-            return x * keep.to(x.dtype).view(shape)
+            every: Tensor = _Scaled.apply(x, keep.to(x.dtype), self.dim, torch.arange(len(keep), device=keep.device))
+            return every
         boundary = torch.nonzero((keep.detach() > 0) & (keep.detach() < 1)).flatten()
         gain = amplitude(keep) if widths.keep_power else keep
         y: Tensor = _Scaled.apply(x, gain.to(x.dtype), self.dim, boundary)
-        return self._noise(x, y, keep, boundary) if self.training and widths.noise and len(boundary) else y
+        return (
+            self._noise(x, y, keep, boundary) if self.training and self.noisy and widths.noise and len(boundary) else y
+        )
 
     def _noise(self, x: Tensor, y: Tensor, keep: Tensor, boundary: Tensor) -> Tensor:
         """Only the units on the boundary carry noise."""

@@ -10,6 +10,7 @@ from torch import fx, nn
 
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated, watch
+from shrinkspeech.graph.frozen import learned
 from shrinkspeech.graph.inplace import mutates
 from shrinkspeech.graph.modes import TrainableGraph
 from shrinkspeech.groups.groups import Groups
@@ -62,10 +63,12 @@ def gate(captured: Captured, groups: Groups, ranks: Ranks | None = None) -> Gate
 def insert_gates(module: TrainableGraph, groups: Groups, widths: Widths) -> TrainableGraph:
     """Insert gates in place, each just before its first reader, so that it sees what the reader sees.
 
-    One gate serves all readers of the same tensor and axis between which nothing is changed in place.
+    One gate serves all readers of the same tensor and axis between which nothing is changed in place, and of which all learn
+    or none does.
     """
     graph, changes = module.graph, 0
-    gates: dict[tuple[fx.Node, Read, int], fx.Node] = {}
+    gates: dict[tuple[fx.Node, Read, int, bool], fx.Node] = {}
+    learning = learned(module)
     nodes = {node.name: node for node in graph.nodes}
     for node in list(graph.nodes):
         changes += mutates(node)
@@ -76,9 +79,10 @@ def insert_gates(module: TrainableGraph, groups: Groups, widths: Widths) -> Trai
             current = nodes[source]
             for read in effect.reads:
                 if read.node.name == source and groups.moves(read.axis):
-                    key = (current, read, changes)
+                    key = (current, read, changes, node.name in learning)
                     if key not in gates:
-                        gates[key] = _call(module, node, "gate", Gate(widths, read), (current,), {})
+                        inner = Gate(widths, read, noisy=node.name in learning)
+                        gates[key] = _call(module, node, "gate", inner, (current,), {})
                     current = gates[key]
             node.replace_input_with(nodes[source], current)
         if effect.masked is not None and any(groups.moves(axis) for axis in effect.masked.axes):
