@@ -26,16 +26,16 @@ from shrinkspeech.rules.registry import Fold
 from shrinkspeech.surgery.fold import LARGEST, Moments, collect, key
 
 ROUNDS = 256
-"""Units are chosen in so many rounds at most: one by one in groups of this size."""
+"""Rounds of choosing in one group at most. A group with no more units than this is ordered one by one, a larger one in batches."""
 
 WIDER = 8
-"""Of so many times the units of a round, the best ones."""
+"""Candidates of a round, in multiples of the units that it chooses: only these are compared exactly."""
 
 SEQUENTIAL = 4
-"""Positions that are known one after the other; more are solved for at once."""
+"""A unit with at most so many positions is conditioned on position by position; one with more, by one solve of a linear system."""
 
 FLOOR = 1e-6
-"""Of a reader's largest variance: less than that is no information."""
+"""Share of a reader's largest variance; a position whose remaining variance is smaller counts as known."""
 
 
 @dataclass

@@ -24,27 +24,29 @@ from shrinkspeech.rules.registry import Fold
 aten = torch.ops.aten
 
 LARGEST = 4096
-"""Axes with more elements are not folded: their second moments would not fit."""
+"""Axes with more elements than this are not folded, since a matrix of their second moments would take too much memory."""
 
 ROWS = 20_000
-"""Feature vectors taken from one batch."""
+"""Feature vectors that one batch contributes at most; of more, evenly spaced ones are taken."""
 
 CHUNK = 4096
-"""Of these at a time."""
+"""Feature vectors that are multiplied at a time, so that memory stays bounded."""
 
 RIDGE = 1e-3
+"""Added to the diagonal of the second moments, as a share of its mean, so that the regression has one answer."""
 
 MOST_DROPPED = 0.99
-"""A larger rate of dropout counts as this one: its ridge would be infinite."""
+"""The largest rate of dropout that is reckoned with: at a rate of 1 its ridge would be infinite."""
 
 DROPOUTS = tuple(operator for operator in FLAGS if "dropout" in str(operator))
+"""Operators that drop elements while the graph is in training mode."""
 
 TRANSPARENT = (
     *(aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints, aten.unflatten.int),
     *(aten.permute.default, aten.transpose.int, aten.squeeze.dims, aten.unsqueeze.default, aten.clone.default),
     *(aten.contiguous.default, aten.relu.default, aten.leaky_relu.default),
 )
-"""Operators whose output has lost an element wherever their input has."""
+"""Operators that pass a dropped element on as a dropped one."""
 
 
 @dataclass
