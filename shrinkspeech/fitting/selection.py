@@ -26,13 +26,13 @@ from shrinkspeech.rules.registry import Fold
 from shrinkspeech.surgery.fold import LARGEST, Moments, collect, key
 
 ROUNDS = 256
-"""Rounds of choosing in one group at most. A group with no more units than this is ordered one by one, a larger one in batches."""
+"""Rounds of choosing in one group at most. A group of no more units than this is ordered one by one, a larger one in lots."""
 
 WIDER = 8
 """Candidates of a round, in multiples of the units that it chooses: only these are compared exactly."""
 
 SEQUENTIAL = 4
-"""A unit with at most so many positions is conditioned on position by position; one with more, by one solve of a linear system."""
+"""A unit with at most so many positions is conditioned on position by position, one with more by one linear system."""
 
 FLOOR = 1e-6
 """Share of a reader's largest variance; a position whose remaining variance is smaller counts as known."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.utils import _pytree as pytree
 
 from shrinkspeech.errors import CaptureError
@@ -70,11 +71,14 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
 
 
 def _settled(captured: Captured, module: nn.Module, strict: bool) -> Captured:
-    """The capture once more with the sizes fixed that turned out not to be dynamic: numbers stand where symbols stood."""
+    """The capture once more with the sizes fixed that turned out not to be dynamic: numbers stand where symbols stood.
+
+    Where torch has found out by itself that a size is fixed, a symbol of that value stands for it in the example alone.
+    """
     nodes = [node for node in captured.graph_module.graph.nodes if node.op == "placeholder"]
     values = [node.meta.get("val") for node in nodes]
     symbolic = [
-        {i for i, size in enumerate(x.shape) if not isinstance(size, int)} if isinstance(x, Tensor) else set()
+        {i for i, size in enumerate(x.shape) if not is_concrete_int(size)} if isinstance(x, Tensor) else set()
         for x in values
     ]
     if all(found == set(proved) for found, proved in zip(symbolic, captured.dynamic, strict=True)):

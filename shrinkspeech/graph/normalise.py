@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from torch import fx
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from shrinkspeech.graph.inplace import mutates, use_pure_forms
 from shrinkspeech.graph.modes import is_recurrent
@@ -73,7 +74,7 @@ def name_sizes(graph_module: fx.GraphModule) -> None:
         elif node.target is aten.squeeze.default:
             shape = _shape(node.args[0])
             node.target = aten.squeeze.dims
-            node.args = (node.args[0], [dim for dim, size in enumerate(shape) if isinstance(size, int) and size == 1])
+            node.args = (node.args[0], [dim for dim, size in enumerate(shape) if is_concrete_int(size) and size == 1])
         elif node.target in (aten.squeeze.dim, aten.squeeze.dims):
             _name_squeezed(node)
         elif node.target is aten.scaled_dot_product_attention.default and node.kwargs.get("scale") is None:
@@ -87,7 +88,7 @@ def _name_squeezed(node: fx.Node) -> None:
     """
     shape, given = _shape(node.args[0]), cast("int | list[int]", node.args[1])
     dims = [dim % len(shape) for dim in ([given] if isinstance(given, int) else given)] if shape else []
-    dims = [dim for dim in dims if isinstance(shape[dim], int) and shape[dim] == 1]
+    dims = [dim for dim in dims if is_concrete_int(shape[dim]) and shape[dim] == 1]
     if dims and node.target is aten.squeeze.dims:
         node.args = (node.args[0], dims)
     elif not dims:
@@ -121,8 +122,8 @@ def own_memory(graph_module: fx.GraphModule) -> None:
 def _name_parts(node: fx.Node) -> None:
     dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
     sizes = [value.shape[dim] for value in node.meta.get("val", ())]
-    if sizes and all(isinstance(size, int) for size in sizes):
-        node.target, node.args, node.kwargs = aten.split_with_sizes.default, (node.args[0], sizes, dim), {}
+    if sizes and all(is_concrete_int(size) for size in sizes):
+        node.target, node.args, node.kwargs = aten.split_with_sizes.default, (node.args[0], [*map(int, sizes)], dim), {}
 
 
 def _shape(node: Any) -> tuple[Any, ...]:
