@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx
+from torch._ops import OpOverload
 
 aten = torch.ops.aten
 
@@ -89,4 +90,15 @@ def trainable(graph_module: fx.GraphModule) -> TrainableGraph:
     graph.set_codegen(graph_module.graph._codegen)
     for old, new in zip(graph_module.graph.nodes, graph.nodes, strict=True):
         new.name, new.meta = old.name, dict(old.meta)
+        _name_flag(new)
     return TrainableGraph(graph_module, graph)
+
+
+def _name_flag(node: fx.Node) -> None:
+    """Write a train flag that the graph leaves to its default, or gives by name, among the arguments."""
+    position = FLAGS.get(node.target)
+    if position is not None and len(node.args) <= position:
+        kwargs, operator = dict(node.kwargs), cast(OpOverload, node.target)
+        left_out = operator._schema.arguments[len(node.args) : position + 1]
+        node.args = (*node.args, *(kwargs.pop(item.name, item.default_value) for item in left_out))
+        node.kwargs = kwargs

@@ -54,6 +54,8 @@ class Groups:
     parameters: Mapping[str, Axes]
     unknown: Mapping[str, str] = field(default_factory=dict)
     """Nodes whose operator has no rule, with the operator's name."""
+    uncounted: Mapping[str, str] = field(default_factory=dict)
+    """Of these the ones whose cost nobody can count: the operators that may hide a contraction, and where they stand."""
 
     def __iter__(self) -> Iterator[Group]:
         return iter(self.by_name.values())
@@ -113,6 +115,7 @@ class Groups:
             effects={name: effect.mapped(small) for name, effect in self.effects.items()},
             parameters={name: tuple(map(small, axes)) for name, axes in self.parameters.items()},
             unknown=self.unknown,
+            uncounted=self.uncounted,
         )
 
     def restrict(self, only: Sequence[str] = (), exclude: Sequence[str] = (), min_width: int = MIN_WIDTH) -> Groups:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, fx
@@ -15,13 +16,15 @@ from shrinkspeech.errors import RuleError
 from shrinkspeech.graph.captured import Captured, attribute
 from shrinkspeech.groups.groups import Carrier, Group, Groups
 from shrinkspeech.groups.rule_check import check_nothing_lost, check_sizes
-from shrinkspeech.rules.registry import Effect, Rule, Site, rule_for
+from shrinkspeech.groups.work import work_of
+from shrinkspeech.rules.registry import Effect, NoRule, Rule, Site, Term, rule_for
 
 
 def label(captured: Captured) -> Groups:
     """Find every group of a captured graph.
 
-    Model inputs and outputs are frozen; an operator without a rule freezes each group that it touches.
+    Model inputs and outputs are frozen; an operator without a rule freezes each group that it touches, and costs what torch
+    says that it costs (``work.py``).
     """
     return _Labeller(captured).run()
 
@@ -35,6 +38,7 @@ class _Labeller:
         self.effects: dict[fx.Node, Effect] = {}
         self.parameters: dict[str, Axes] = {}
         self.unknown: dict[fx.Node, str] = {}
+        self.uncounted: dict[str, str] = {}
         self.constants: set[fx.Node] = set()
         self._shared: dict[int, Axes] = {}
 
@@ -48,6 +52,7 @@ class _Labeller:
                 self._freeze_inputs(node, "model output")
             else:
                 self._call(node)
+        self._count_unknown()
         return self._collect()
 
     def _parameter(self, node: fx.Node) -> None:
@@ -67,7 +72,10 @@ class _Labeller:
         if all(source in self.constants for source in node.all_input_nodes):
             self.constants.add(node)
         found = rule_for(node.target) if node.op == "call_function" else None
-        effect = self._ask(found, node) if found is not None else self._refuse(node)
+        try:
+            effect = self._ask(found, node) if found is not None else self._refuse(node, str(node.target))
+        except NoRule as form:
+            effect = self._refuse(node, str(form))
         self.effects[node] = effect
         self.axes[node] = effect.outputs
 
@@ -85,15 +93,16 @@ class _Labeller:
         )
         try:
             effect = found(site)
+        except NoRule:
+            raise
         except Exception as error:
             raise RuleError(f"the rule of {node.target} fails at {node.name} ({where}): {error!r}") from error
         check_sizes(node, effect, self._shapes(node), where)
         check_nothing_lost(node, effect, entering, self.unifier, where)
         return effect
 
-    def _refuse(self, node: fx.Node) -> Effect:
+    def _refuse(self, node: fx.Node, name: str) -> Effect:
         """No rule: everything that the node touches stays as it is."""
-        name = str(node.target)
         self.unknown[node] = name
         why = f"{name} has no rule ({self.captured.where(node)})"
         self._freeze_inputs(node, why)
@@ -114,6 +123,14 @@ class _Labeller:
     def _value(self, node: fx.Node) -> Any:
         return self.captured.numbers.get(node.name)
 
+    def _count_unknown(self) -> None:
+        """What has no rule costs what torch says; nothing that it touches can shrink, so that this is a number."""
+        for node, work in work_of(self.captured, self.unknown).items():
+            if work.flops:
+                self.effects[node] = replace(self.effects[node], terms=(Term(work.flops, ()),))
+            if work.uncounted:
+                self.uncounted[node.name] = f"{', '.join(work.uncounted)} ({self.captured.where(node)})"
+
     def _collect(self) -> Groups:
         resolve = self._resolve_axes
         parameters = {name: resolve(axes) for name, axes in self.parameters.items()}
@@ -126,6 +143,7 @@ class _Labeller:
             effects=effects,
             parameters=parameters,
             unknown={node.name: name for node, name in self.unknown.items()},
+            uncounted=self.uncounted,
         )
 
     def _resolve_axes(self, axes: Axes) -> Axes:

@@ -17,12 +17,13 @@ from shrinkspeech.rules import (
     signal,
     table,
 )
-from shrinkspeech.rules.registry import Effect, Literal, Masked, Read, Site, Term, registered, rule, rule_for
+from shrinkspeech.rules.registry import Effect, Literal, Masked, NoRule, Read, Site, Term, registered, rule, rule_for
 
 __all__ = [
     "Effect",
     "Literal",
     "Masked",
+    "NoRule",
     "Read",
     "Site",
     "Term",

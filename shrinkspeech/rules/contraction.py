@@ -100,14 +100,6 @@ def _alone(row: Places, letter: str, found: Binding) -> int | None:
     return None
 
 
-def unmatched(site: Site, operands: list[Any], why: str) -> Effect:
-    """Freeze everything that the node touches."""
-    for operand in operands:
-        for axis in site.axes(operand):
-            site.freeze(axis, why)
-    return Effect(outputs=tuple(site.fixed(shape, why) for shape in site.shapes()))
-
-
 @rule(aten.linear.default)
 def linear(site: Site) -> Effect:
     return contract(site, "... i, o i -> ... o", site.arg(0), site.arg(1), bias=site.arg(2, "bias"))

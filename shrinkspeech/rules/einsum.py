@@ -10,21 +10,21 @@ from dataclasses import replace
 import torch
 
 from shrinkspeech.axes.algebra import Axis
-from shrinkspeech.rules.contraction import effect_of, unmatched
+from shrinkspeech.rules.contraction import effect_of
 from shrinkspeech.rules.equations import bind
-from shrinkspeech.rules.registry import Effect, Site, Term, rule
+from shrinkspeech.rules.registry import Effect, NoRule, Site, Term, rule
 
 aten = torch.ops.aten
 
 
 @rule(aten.einsum.default)
 def einsum(site: Site) -> Effect:
-    """Letters repeated in one operand (a diagonal) are left alone."""
+    """A letter that is repeated in one operand is a diagonal: that has no rule."""
     operands = list(site.arg(1))
     left, arrow, out = site.arg(0).replace(" ", "").partition("->")
     parts = [re.findall(r"\.\.\.|\w", part) for part in left.split(",")]
     if any(len(set(part)) != len(part) for part in parts):
-        return unmatched(site, operands, f"einsum '{site.arg(0)}' has no rule")
+        raise NoRule(f"einsum '{site.arg(0)}'")
     letters = re.findall(r"\.\.\.|\w", out) if arrow else implicit(parts)
     found = bind(site, f"{', '.join(map(' '.join, parts))} -> {' '.join(letters)}", *operands)
     *held, output = [letters for letters, _ in found.held]

@@ -17,7 +17,7 @@ from shrinkspeech.rules.registry import Effect, Literal, Site, rule
 aten = torch.ops.aten
 
 POINTWISE = """
-    relu sigmoid tanh silu gelu elu selu leaky_relu hardtanh hardswish hardsigmoid softplus celu mish relu6 log_sigmoid
+    relu sigmoid tanh silu gelu elu selu leaky_relu rrelu hardtanh hardswish hardsigmoid softplus celu mish relu6 log_sigmoid
     abs neg exp expm1 log log2 log10 log1p sqrt rsqrt square reciprocal sin cos tan atan asin acos sinh cosh erf erfc sign
     floor ceil round trunc frac sgn angle logit clamp_min clamp_max clamp
     isnan isinf isfinite logical_not bitwise_not nan_to_num positive rad2deg deg2rad

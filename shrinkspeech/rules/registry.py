@@ -185,6 +185,10 @@ class Site:
         return tuple(Fixed(size, why) for size in shape)
 
 
+class NoRule(Exception):
+    """Raised by a rule that does not know the form of its operator: the node is treated as one without a rule."""
+
+
 Rule = Callable[[Site], Effect]
 _RULES: dict[Any, Rule] = {}
 

@@ -252,6 +252,7 @@ SAMPLES = [
         (aten.einsum.default,),
         0,
         frozen=("einsum",),
+        unknown=True,
     ),
     Sample(
         "einsum_broadcast",
