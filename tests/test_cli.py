@@ -105,7 +105,8 @@ def test_inspect_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     (folder / "unknown.py").write_text(UNKNOWN)
     code, out, err = run(["inspect", "unknown.py:Unknown", "--example", "2x800"], capsys)
     assert code == 0, err
-    assert "freeze what they touch and are in no FLOP/s:" in out
+    assert "Operators without a rule, which freeze what they touch:" in out
+    assert "Not in these FLOP/s, as nobody can count it (a budget of FLOP/s needs --ignore-uncounted):" in out
     assert "shrinkspeech_test.mix.default: model (Unknown), unknown.py:13" in out
     assert "no --weights were given" in out
     _, out, _ = run(["inspect", *NET, "--example", "2x800"], capsys)

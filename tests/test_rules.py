@@ -7,7 +7,19 @@ from typing import Any
 import pytest
 import torch
 from laws import check_laws
-from samples import Sample, attention, contractions, grouped, inplace, layers, lookups, recurrences, reductions, shapes
+from samples import (
+    Sample,
+    attention,
+    contractions,
+    einsums,
+    grouped,
+    inplace,
+    layers,
+    lookups,
+    recurrences,
+    reductions,
+    shapes,
+)
 from samples.pointwise import Pointwise, traced
 from torch import Tensor, nn
 
@@ -16,7 +28,7 @@ from shrinkspeech.graph.compare import max_difference
 from shrinkspeech.groups.label import label
 from shrinkspeech.rules import pointwise, registered
 
-TABLES = (contractions, grouped, attention, shapes, inplace, reductions, recurrences, layers, lookups)
+TABLES = (contractions, einsums, grouped, attention, shapes, inplace, reductions, recurrences, layers, lookups)
 POINTWISE = [target for target, rule in registered().items() if rule in (pointwise.pointwise, pointwise.first)]
 
 

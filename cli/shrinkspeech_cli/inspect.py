@@ -65,6 +65,7 @@ def describe(model: str, loaded: Loaded) -> dict[str, Any]:
         "without_rule": [
             {"operator": operator, "where": captured.where(nodes[name])} for name, operator in groups.unknown.items()
         ],
+        "uncounted": groups.left_out,
         "notes": list(captured.notes),
     }
 
@@ -98,9 +99,10 @@ def _show(facts: dict[str, Any]) -> None:
         style="dim",
     )
     for title, lines in (
+        ("Operators without a rule, which freeze what they touch:", _operators(facts["without_rule"])),
         (
-            "Operators without a rule, which freeze what they touch and are in no FLOP/s:",
-            _operators(facts["without_rule"]),
+            "Not in these FLOP/s, as nobody can count it (a budget of FLOP/s needs --ignore-uncounted):",
+            facts["uncounted"],
         ),
         ("What would help:", list(dict.fromkeys(group["remedy"] for group in facts["groups"] if group["remedy"]))),
         ("Notes:", facts["notes"]),

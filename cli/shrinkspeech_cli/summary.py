@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,9 +38,9 @@ def summary(fitted: Fitted, sizes: Mapping[str, int], run: Path) -> None:
         widths.add_row(escape(name), str(sizes[name]), str(width))
     console.print()
     console.print(widths)
+    _left_out(console, report.uncounted)
     met = "met" if budget.reached <= budget.target * (1 + 1e-9) else "NOT met"
     console.print(f"\nbudget of {quantity.text(budget.target)} {met}: {quantity.text(budget.reached)}")
-    _not_counted(console, report.without_rule)
     if report.skipped:
         console.print(f"{report.skipped} of {report.steps} steps were skipped: their loss or gradient was not finite")
     if report.unevaluated:
@@ -71,7 +71,7 @@ def sweep_summary(results: Mapping[str, Fitted], folder: Path) -> None:
         budgets.add_row(escape(text), *row)
     console = Console(highlight=False)
     console.print(budgets)
-    _not_counted(console, tuple(dict.fromkeys(name for report in reports.values() for name in report.without_rule)))
+    _left_out(console, dict.fromkeys(name for report in reports.values() for name in report.uncounted))
     for text, report in reports.items():
         if report.unevaluated:
             console.print(f"{text}: {_unevaluated(report.unevaluated)}", soft_wrap=True, markup=False)
@@ -79,10 +79,9 @@ def sweep_summary(results: Mapping[str, Fitted], folder: Path) -> None:
     console.print(f"wrote {folder}: a RUN for each budget, sweep.csv, sweep.png", soft_wrap=True, markup=False)
 
 
-def _not_counted(console: Console, operators: tuple[str, ...]) -> None:
-    if operators:
-        names = ", ".join(map(escape, operators))
-        console.print(f"not in any of these FLOP/s: {names}, without a rule ('shrinkspeech inspect' says where)")
+def _left_out(console: Console, uncounted: Iterable[str]) -> None:
+    for operators in uncounted:
+        console.print(f"not in any of these FLOP/s, as nobody can count it: {operators}", soft_wrap=True, markup=False)
 
 
 def _unevaluated(reason: str) -> str:

@@ -48,6 +48,13 @@ class Training:
             "--train-frozen",
         ),
     ] = False
+    ignore_uncounted: Annotated[
+        bool,
+        option(
+            "Accept a budget of FLOP/s though some operators cannot be counted: they stand with nothing.",
+            "--ignore-uncounted",
+        ),
+    ] = False
 
     def check(self) -> None:
         """
@@ -74,6 +81,7 @@ class Training:
             "learning_rate": self.learning_rate,
             "round_to": self.round_to,
             "settings": Settings(distil=self.distil, train_frozen=self.train_frozen),
+            "ignore_uncounted": self.ignore_uncounted,
         }
 
 

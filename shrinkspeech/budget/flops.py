@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from shrinkspeech.budget.amounts import COUNTS
 from shrinkspeech.budget.registry import Quantity, quantity
+from shrinkspeech.errors import BudgetError
 
 if TYPE_CHECKING:
     from shrinkspeech.groups.cost import Polynomial
+    from shrinkspeech.groups.groups import Groups
 
 
 @quantity
@@ -23,3 +25,21 @@ class Flops(Quantity):
         from shrinkspeech.groups.cost import count
 
         return count(self.captured, self.groups, self.seconds).total
+
+
+def refuse_uncounted(kind: type[Quantity], groups: Groups, ignore: bool) -> None:
+    """Refuse a budget of FLOP/s for a model that may have more of them than anybody can count.
+
+    Args:
+        ignore: the user has said that what is not counted shall not count.
+
+    Raises:
+        BudgetError: some operators cannot be counted; the sentence names them, their modules and lines.
+    """
+    if kind is Flops and groups.uncounted and not ignore:
+        named = "; ".join(groups.left_out)
+        raise BudgetError(
+            f"a budget of FLOP/s cannot be promised, as nobody can count {named}: write a rule with its cost "
+            "(docs/rules.md), give torch a formula (torch.utils.flop_counter.register_flop_formula), or leave it out with "
+            "--ignore-uncounted (ignore_uncounted=True)"
+        )

@@ -27,6 +27,7 @@ from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
 from shrinkspeech.graph.state import refuse_state
 from shrinkspeech.groups.flops import flops
+from shrinkspeech.groups.label import label
 
 STANDARD = ("", "ai.onnx")
 """Names of the domain of standard operators."""
@@ -94,7 +95,8 @@ def export_onnx(
     refuse_state(captured.graph_module, "an ONNX file")
     captured.refuse_not_finite()
     model = onnx_model(captured)
-    cost = flops(captured, seconds=seconds)
+    groups = label(captured)
+    cost = flops(captured, groups, seconds=seconds)
     model.producer_name, model.producer_version = "shrinkspeech", __version__
     model.metadata_props.clear()
     file = _serialised(model, {**(metadata or {}), **_own_metadata(captured, cost, seconds)})
@@ -111,7 +113,7 @@ def export_onnx(
         flops=cost,
         parameters=captured.parameter_count,
         nonstandard=_nonstandard(file),
-        notes=notes,
+        notes=(*notes, *(f"not in these FLOP/s, as nobody can count it: {operators}" for operators in groups.left_out)),
     )
 
 

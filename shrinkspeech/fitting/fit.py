@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from shrinkspeech.budget.flops import Flops
+from shrinkspeech.budget.flops import Flops, refuse_uncounted
 from shrinkspeech.budget.goal import Goal
 from shrinkspeech.budget.registry import only_target
 from shrinkspeech.defaults import CHECKPOINT_EVERY, LEARNING_RATE, ROUND_TO, STEPS
@@ -49,6 +49,7 @@ def fit(
     checkpoint: str | Path | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
     resume: bool = False,
+    ignore_uncounted: bool = False,
     **targets: str | float | None,
 ) -> Fitted:
     """Shrink a captured model to a budget while fine-tuning it. Exactly one target is given.
@@ -69,9 +70,10 @@ def fit(
         checkpoint: file that holds the state of the fit, written every ``checkpoint_every`` steps and at the end of each stage.
         resume: go on from that file; on the CPU the result is bit by bit what it would have been, if the recipe
             yields the same batches again.
+        ignore_uncounted: accept a budget of FLOP/s though nobody can count some operators: they stand with nothing.
 
     Raises:
-        BudgetError: there is not one target, it cannot be read, is above the original, or cannot be reached.
+        BudgetError: there is not one target, it cannot be read, is above the original, or cannot be reached or promised.
         RecipeError: the recipe lacks something, or loss or gradient are not finite in several steps in a row.
         InputError: there is nothing to resume from, the checkpoint is of another fit, or the model keeps state or is frozen.
         ExportError: a size or latency is wanted of a model that cannot be written as ONNX.
@@ -84,6 +86,7 @@ def fit(
     target = only_target({"flops": target_flops, **named_targets(targets)})
     chosen, listener = load_recipe(recipe), on_progress or (lambda progress: None)
     groups = label(captured) if groups is None else groups
+    refuse_uncounted(target.quantity, groups, ignore_uncounted)
     goal = Goal.whole(target.quantity, captured, groups, seconds, round_to).towards(target)
     identity = {"options": [str(target), steps, seed, seconds, learning_rate, round_to], "settings": asdict(settings)}
     saved = Checkpoint(checkpoint, checkpoint_every, {**identity, **identity_of(captured, groups)}, resume)
@@ -163,7 +166,7 @@ def fitted(
         duration=duration,
         loss=sum(trainer.recent) / len(trainer.recent) if trainer.recent else None,
         skipped=trainer.skipped,
-        without_rule=tuple(sorted(set(part.groups.unknown.values()))),
+        uncounted=part.groups.left_out,
         unevaluated=trainer.unevaluated,
     )
     kept = {name: list(units) for name, units in part.kept.items()}

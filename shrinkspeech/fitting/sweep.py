@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from shrinkspeech.budget.amounts import human
+from shrinkspeech.budget.flops import refuse_uncounted
 from shrinkspeech.budget.goal import Goal
 from shrinkspeech.budget.registry import Target, quantity_named
 from shrinkspeech.defaults import LEARNING_RATE, ROUND_TO, STEPS
@@ -52,6 +53,7 @@ def sweep(
     on_progress: Listener | None = None,
     on_fitted: Callable[[str, Fitted], None] | None = None,
     evaluate: bool = True,
+    ignore_uncounted: bool = False,
 ) -> list[Fitted]:
     """Shrink a captured model to several budgets in one run.
 
@@ -60,6 +62,7 @@ def sweep(
         budgets: each as for ``fit``, in any order.
         quantity: what they are of: the name of a registered quantity, such as ``params``.
         steps: optimiser steps for each budget.
+        ignore_uncounted: as for ``fit``.
         on_fitted: gets each budget as it was written and its model, as soon as it is there.
 
     Returns:
@@ -76,6 +79,7 @@ def sweep(
     targets = read_budgets(quantity, budgets)
     chosen = load_recipe(recipe)
     groups = label(captured) if groups is None else groups
+    refuse_uncounted(quantity_named(quantity), groups, ignore_uncounted)
     goals = ordered(Goal.whole(quantity_named(quantity), captured, groups, seconds, round_to), targets)
     seed_everything(seed)
     shown = _Offset(on_progress or (lambda progress: None), steps * len(goals))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -155,14 +155,12 @@ class Cost:
     Attributes:
         full: the size of every group.
         lowest: the smallest width of every group; its size where it may not shrink.
-        uncounted: nodes that may cost something and stand with nothing in the total: their operators, and where they stand.
     """
 
     nodes: Mapping[str, Polynomial]
     extra: Mapping[str, Polynomial]
     full: Mapping[str, int]
     lowest: Mapping[str, int]
-    uncounted: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def total(self) -> Polynomial:
@@ -216,7 +214,6 @@ def count(captured: Captured, groups: Groups, seconds: float = 1.0) -> Cost:
         extra={name: _terms(effect.extra, groups, scale) for name, effect in groups.effects.items() if effect.extra},
         full={group.name: group.size for group in groups},
         lowest={group.name: group.min_width if group.shrinkable else group.size for group in groups},
-        uncounted=groups.uncounted,
     )
 
 

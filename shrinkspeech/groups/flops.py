@@ -15,6 +15,8 @@ def flops(
 ) -> float:
     """FLOP/s (2 × multiply-accumulates) of the contractions of a model.
 
+    An operator that nobody can count stands with nothing; ``Groups.uncounted`` names it.
+
     Args:
         groups: the labelled graph; labelled here if not given.
         widths: width of some groups; the others are whole.

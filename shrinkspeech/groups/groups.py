@@ -57,6 +57,11 @@ class Groups:
     uncounted: Mapping[str, str] = field(default_factory=dict)
     """Of these the ones whose cost nobody can count: the operators that may hide a contraction, and where they stand."""
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What ``uncounted`` says, each once: no FLOP/s has it."""
+        return tuple(dict.fromkeys(self.uncounted.values()))
+
     def __iter__(self) -> Iterator[Group]:
         return iter(self.by_name.values())
 

@@ -8,6 +8,7 @@ nobody can count it: it is named.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,22 @@ def _vectors(a: Any, b: Any, *_: Any, **__: Any) -> int:
     return 2 * int(a.numel())
 
 
-OWN: Mapping[Any, Callable[..., int]] = dict.fromkeys((aten.mv.default, aten.dot.default, aten.vdot.default), _vectors)
+def _three(a: Any, b: Any, c: Any, added_a: Any, added_b: Any, added_c: Any, summed: Any, *_: Any, **__: Any) -> int:
+    """Three tensors, each without the dimensions that are added to it, multiplied and summed from left to right."""
+    rank = a.dim() + len(added_a)
+    size: dict[int, int] = {}
+    for tensor, added in ((a, added_a), (b, added_b), (c, added_c)):
+        own = (dim for dim in range(rank) if dim not in added)
+        size |= dict(zip(own, tensor.shape, strict=True))
+    first = [size[dim] for dim in range(rank) if dim not in added_a or dim not in added_b]
+    second = [size[dim] for dim in range(rank) if dim not in added_c or dim not in summed]
+    return 2 * (math.prod(first) + math.prod(second))
+
+
+OWN: Mapping[Any, Callable[..., int]] = {
+    **dict.fromkeys((aten.mv.default, aten.dot.default, aten.vdot.default), _vectors),
+    aten._trilinear.default: _three,
+}
 
 
 class _Counter(TorchDispatchMode):

@@ -104,4 +104,6 @@ def pruned(groups: Groups, captured: Captured) -> Groups:
         groups,
         effects={name: present(effect) for name, effect in groups.effects.items() if name in nodes},
         parameters={**{name: axes for name, axes in groups.parameters.items() if name in tensors}, **constants},
+        unknown={name: operator for name, operator in groups.unknown.items() if name in nodes},
+        uncounted={name: operators for name, operators in groups.uncounted.items() if name in nodes},
     )
