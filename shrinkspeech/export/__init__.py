@@ -2,6 +2,8 @@
 
 exporter.py     a captured graph as one file that agrees with it
 onnx_graph.py   the graph's translation
+real_numbers.py the graph without complex numbers (complex_parts.py, complex_forms.py)
+spectra.py      its spectra, in operators that ONNX has (fourier.py)
 onnx_file.py    a file, read once
 constants.py    what it holds
 feed.py         what it is fed

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from shrinkspeech.errors import ExportError
 from shrinkspeech.export.onnx_file import first_line
+from shrinkspeech.export.real_numbers import use_real_numbers
 from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.captured import Captured, quiet
 
@@ -30,6 +31,7 @@ def onnx_model(captured: Captured) -> Any:
     with _silent():
         prepared = replace(captured, graph_module=captured.copy())
         attend_over_heads(prepared)
+        use_real_numbers(prepared)
         try:
             program = torch.onnx.export(
                 prepared.program(for_onnx=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from onnx import inliner
 from shrinkspeech.errors import InputError
 from shrinkspeech.export.constants import bodies_of
 from shrinkspeech.export.feed import Array
+from shrinkspeech.export.fourier import PREFIX, points_of
 from shrinkspeech.export.onnx_file import OnnxFile, Shape, first_line, open_session
-from shrinkspeech.export.operators import CONTROL, COUNTS, FREE, TRANSFORMS
+from shrinkspeech.export.operators import CONTROL, COUNTS, FREE, TRANSFORMS, transform_cost
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,29 @@ def operations(file: OnnxFile, arrays: Mapping[str, Array]) -> Operations:
     flat = inliner.inline_local_functions(file.proto)
     named = _named_nodes(flat)
     sizes = _run_for_shapes(flat, named, arrays)
+    counted = {name: node for name, node in named.items() if _known(node, COUNTS)}
+    spectra = {name: _transforms(flat, node, sizes) for name, node in counted.items()}
+    own = sum(TRANSFORMS[node.op_type](node, sizes) for node in named.values() if _known(node, TRANSFORMS))
     return Operations(
-        {name: COUNTS[node.op_type](node, sizes) for name, node in named.items() if _known(node, COUNTS)},
-        sum(TRANSFORMS[node.op_type](node, sizes) for node in named.values() if _known(node, TRANSFORMS)),
+        {name: COUNTS[node.op_type](node, sizes) for name, node in counted.items() if spectra[name] is None},
+        own + sum(filter(None, spectra.values())),
         dict(Counter(_uncounted(flat.graph.node))),
     )
+
+
+def _transforms(model: onnx.ModelProto, node: Any, sizes: Mapping[str, Shape]) -> float | None:
+    """Operations of a product that the export wrote for Fourier transforms, as a fast one has them; None for any other.
+
+    A model's own filters count in full though they may be such a matrix, as they do before the export.
+    """
+    tensor = next((x for x in model.graph.initializer if x.name in node.input and x.name.startswith(PREFIX)), None)
+    points = None if tensor is None else points_of(onnx.numpy_helper.to_array(tensor))
+    if tensor is None or points is None:
+        return None
+    rows = math.prod(sizes[node.output[0]]) * points / math.prod(tensor.dims)
+    if node.op_type != "Conv":
+        rows = math.prod(sizes[node.input[0]][:-1])
+    return rows * transform_cost(points)
 
 
 def _named_nodes(model: onnx.ModelProto) -> dict[str, Any]:

@@ -80,7 +80,12 @@ def _stft(node: Any, sizes: Sizes) -> float:
     """Frames × 5/2 · n · log2 n; the output is ``[B, frames, bins, 2]``, with half the bins of a real signal or all."""
     batch, frames, bins, _ = sizes[node.output[0]]
     points = 2 * (bins - 1) if attribute(node, "onesided", 1) else bins
-    return 2.5 * batch * frames * points * math.log2(max(points, 2))
+    return batch * frames * transform_cost(points)
+
+
+def transform_cost(points: int) -> float:
+    """Operations of one fast transform: 5/2 · n · log2 n."""
+    return 2.5 * points * math.log2(max(points, 2))
 
 
 def _dft(node: Any, sizes: Sizes) -> float:
@@ -89,7 +94,7 @@ def _dft(node: Any, sizes: Sizes) -> float:
     changed = [i for i in range(len(found) - 1) if given[i] != found[i]]
     axis = changed[0] if changed else attribute(node, "axis", -2)
     points = max(given[axis], found[axis])
-    return 2.5 * math.prod(found[:-1]) / found[axis] * points * math.log2(max(points, 2))
+    return math.prod(found[:-1]) / found[axis] * transform_cost(points)
 
 
 def attribute(node: Any, name: str, default: Any) -> Any:

@@ -3,6 +3,7 @@
 captured.py     the record that every later stage works on
 capture.py      from a module or an exported program to that record
 stand_ins.py    recurrent layers as one node while a graph is traced
+inverse_stft.py the same for the way back from a spectrum
 normalise.py    fewer forms of the same computation, none of which changes a result
 agreement.py    the graph against the model on the example
 regions.py      no_grad and autocast regions, inlined

@@ -1,4 +1,4 @@
-"""Recurrent layers as one node: through capture, through ONNX, and back.
+"""Recurrent layers (and ``istft``) as one node: through capture, through ONNX, and back.
 
 torch's own shape propagation unrolls a recurrent layer over time, which fixes the length and costs minutes. A custom
 operator with the same signature stands in for it while a graph is traced (``tracing``), and is replaced by the ATen
@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.overrides import TorchFunctionMode
+
+from shrinkspeech.graph import inverse_stft
 
 aten = torch.ops.aten
 
@@ -91,15 +93,18 @@ STAND_INS = {
     aten.lstm.input: torch.ops.shrinkspeech.lstm.default,
     aten.rnn_tanh.input: torch.ops.shrinkspeech.rnn_tanh.default,
     aten.rnn_relu.input: torch.ops.shrinkspeech.rnn_relu.default,
+    aten.istft.default: torch.ops.shrinkspeech.istft.default,
 }
 NAMES = ("gru", "lstm", "rnn_tanh", "rnn_relu")
 
 
 class tracing(TorchFunctionMode):  # reads as a context
-    """While active, padded recurrent layers are traced as one node. Packed sequences are left alone."""
+    """While active, padded recurrent layers and ``istft`` are traced as one node. Packed sequences are left alone."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
+        if name == "istft" or func is aten.istft.default:
+            return inverse_stft.stand_in(*args, **(kwargs or {}))
         if func in STAND_INS:
             return STAND_INS[func](*args, **(kwargs or {}))
         if name in NAMES and len(args) == 9 and isinstance(args[2], list | tuple):

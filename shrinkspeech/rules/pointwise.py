@@ -23,7 +23,7 @@ POINTWISE = """
     isnan isinf isfinite logical_not bitwise_not nan_to_num positive rad2deg deg2rad
     clone contiguous detach alias lift_fresh_copy dropout feature_dropout alpha_dropout feature_alpha_dropout bernoulli
     fill zero zeros_like ones_like full_like empty_like rand_like randn_like threshold softshrink hardshrink tanhshrink
-    _to_copy __and__ __or__ __xor__ conj _conj resolve_conj resolve_neg real imag
+    _to_copy __and__ __or__ __xor__ conj _conj resolve_conj resolve_neg real imag complex polar
     add sub mul div rsub pow maximum minimum fmax fmin atan2 remainder fmod floor_divide true_divide multiply subtract
     eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor where masked_fill lerp
     addcmul addcdiv copysign hypot xlogy logaddexp

@@ -28,6 +28,20 @@ def stft(site: Site) -> Effect:
     )
 
 
+@rule(aten.istft.default)
+def istft(site: Site) -> Effect:
+    """The way back: every axis is fixed, and an FFT a frame is counted apart, as ``stft`` is."""
+    for node in site.node.all_input_nodes:
+        for axis in site.axes(node):
+            site.freeze(axis, "a Fourier transform is taken over it")
+    size, spectra = site.arg(1), [axis.size for axis in site.axes(site.arg(0))]
+    frames = math.prod(spectra) // spectra[-2]
+    return Effect(
+        outputs=(site.fixed(site.shape(), "time of a Fourier transform"),),
+        extra=(Term(2.5 * size * math.log2(size), (Fixed(frames),)),),
+    )
+
+
 @rule(aten.fft_rfft.default, aten.fft_irfft.default)
 def real_fft(site: Site) -> Effect:
     """A transform over one axis, which is fixed; the others stay what they are. Counted apart, as ``stft`` is."""

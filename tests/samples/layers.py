@@ -30,6 +30,14 @@ def centred(x: Tensor) -> Tensor:
     return aten.stft.center(x, 64, 32, 64, torch.hann_window(64), True, "constant", False, True, True).abs()
 
 
+def masked(m: Any, x: Tensor) -> Tensor:
+    """Spectrum, a mask, and back to samples."""
+    window = torch.hann_window(64)
+    z = torch.stft(x, 64, 32, window=window, return_complex=True)
+    mask = m.b(m.a(z.abs()).relu()).sigmoid()
+    return torch.istft(z * mask, 64, 32, window=window, length=x.shape[-1])
+
+
 def fourier(x: Tensor) -> Tensor:
     """Low frequencies only, of every channel."""
     return torch.fft.irfft(torch.fft.rfft(x, dim=-1) * (torch.arange(x.shape[-1] // 2 + 1) < 5), 22)
@@ -129,6 +137,7 @@ SAMPLES = [
         WAVE,
         {"a": conv(33, 8), "b": conv(8, 2)},
     ),
+    sample("istft", masked, aten.istft.default, 1, WAVE, {"a": conv(33, 8), "b": conv(8, 33)}),
     sample(
         "real_fft",
         lambda m, x: m.b(fourier(m.a(x).relu())),
