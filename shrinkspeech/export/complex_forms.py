@@ -98,12 +98,12 @@ def filled(w: Writer) -> Parts | None:
 
 @form(aten.add.Tensor)
 def add(w: Writer) -> Parts:
-    return _sum(w, *w.node.args[:2], 1)
+    return _sum(w, w.node.args[0], w.node.args[1], 1)
 
 
 @form(aten.sub.Tensor)
 def subtract(w: Writer) -> Parts:
-    return _sum(w, *w.node.args[:2], -1)
+    return _sum(w, w.node.args[0], w.node.args[1], -1)
 
 
 @form(*overloads("rsub"))

@@ -34,7 +34,7 @@ def masked(m: Any, x: Tensor) -> Tensor:
     """Spectrum, a mask, and back to samples."""
     window = torch.hann_window(64)
     z = torch.stft(x, 64, 32, window=window, return_complex=True)
-    mask = m.b(m.a(z.abs()).relu()).sigmoid()
+    mask = m.b(m.a(z.abs().mT).relu()).sigmoid().mT
     return torch.istft(z * mask, 64, 32, window=window, length=x.shape[-1])
 
 
@@ -137,7 +137,7 @@ SAMPLES = [
         WAVE,
         {"a": conv(33, 8), "b": conv(8, 2)},
     ),
-    sample("istft", masked, aten.istft.default, 1, WAVE, {"a": conv(33, 8), "b": conv(8, 33)}),
+    sample("istft", masked, aten.istft.default, 1, WAVE, {"a": linear(33, 8), "b": linear(8, 33)}),
     sample(
         "real_fft",
         lambda m, x: m.b(fourier(m.a(x).relu())),
