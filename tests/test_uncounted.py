@@ -17,7 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 
 import shrinkspeech
 from shrinkspeech.errors import BudgetError
-from shrinkspeech.graph.captured import Captured, quiet
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.quiet import quiet
 from shrinkspeech.surgery.depth import allow_empty, removable
 from shrinkspeech.surgery.part import Part
 from shrinkspeech.surgery.slice import slice as slice_graph

@@ -19,7 +19,8 @@ from shrinkspeech.errors import ExportError
 from shrinkspeech.export.onnx_file import first_line
 from shrinkspeech.export.real_numbers import use_real_numbers
 from shrinkspeech.graph import stand_ins
-from shrinkspeech.graph.captured import Captured, quiet
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.quiet import quiet
 
 
 def onnx_model(captured: Captured) -> Any:

@@ -15,5 +15,6 @@ modes.py        train() and eval() of a captured graph
 sizes.py        inputs of other sizes
 proof.py        which dimensions are dynamic
 copies.py       copies that somebody trains, and records that are out of date
+quiet.py        torch's messages about itself
 compare.py      how far two results are apart
 """

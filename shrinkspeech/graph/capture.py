@@ -20,13 +20,14 @@ from torch.utils import _pytree as pytree
 from shrinkspeech.errors import CaptureError
 from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.agreement import require_agreement
-from shrinkspeech.graph.captured import Captured, dynamic_spec, quiet, set_attribute, with_shapes
+from shrinkspeech.graph.captured import Captured, dynamic_spec, set_attribute, with_shapes
 from shrinkspeech.graph.evaluation import evaluated
 from shrinkspeech.graph.frozen import freeze_unfelt
 from shrinkspeech.graph.functions import kept, lost, own_functions
 from shrinkspeech.graph.modes import trainable
 from shrinkspeech.graph.normalise import normalise
 from shrinkspeech.graph.proof import proved_dynamic
+from shrinkspeech.graph.quiet import quiet
 
 
 def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | None = None) -> Captured:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import os
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from shrinkspeech.graph.copies import refuse_outdated, watch
 from shrinkspeech.graph.functions import without_detours
 from shrinkspeech.graph.modes import TrainableGraph, trainable
 from shrinkspeech.graph.normalise import own_memory
+from shrinkspeech.graph.quiet import quiet
 from shrinkspeech.graph.state import undisturbed
 
 
@@ -180,14 +179,6 @@ def source_line(node: fx.Node) -> str:
         if not name.startswith(torch_dir) and "<" not in name:
             return f"{os.path.basename(name)}:{line.split('line ')[1].split(',')[0]}"
     return ""
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """torch.export warns about its own internals; nothing there is for the user to act on."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 class _Recorder(fx.Interpreter):

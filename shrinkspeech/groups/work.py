@@ -21,7 +21,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from shrinkspeech.graph.captured import Captured, quiet
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.quiet import quiet
 from shrinkspeech.graph.state import undisturbed
 from shrinkspeech.rules.registry import rule_for
 
