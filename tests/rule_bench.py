@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from shrinkspeech import rules  # noqa: F401  (registers them)
 from shrinkspeech.axes.algebra import Axes, Axis, Fixed, Label, Product, Sum, concat, labels_of, product
 from shrinkspeech.axes.unifier import Unifier
-from shrinkspeech.rules.registry import Effect, Site, rule_for
+from shrinkspeech.rules.registry import Effect, NoRule, Site, rule_for
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,10 @@ class Bench:
         )
         found = rule_for(target)
         assert found is not None
-        effect = found(site).mapped(self.unifier.resolve)
+        try:
+            effect = found(site).mapped(self.unifier.resolve)
+        except NoRule:
+            return "no rule"
         said = [tuple(axis.size for axis in axes) for axes in effect.outputs]
         assert said == list(shapes) or not shapes, f"{said} said, {shapes} found"
         return "; ".join(self.parts(effect))
