@@ -47,8 +47,10 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
         return _from_program(model, inputs, (), None)
     if example_inputs is None:
         raise CaptureError("a module needs example inputs: pass one tensor for each of its inputs")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise CaptureError("TorchScript cannot be captured: give the module that it was made from")
     inputs = tuple(example_inputs)
-    module = copied(model).cpu().eval()
+    module = copied(unwrapped(model)).cpu().eval()
     fold_parametrisations(module)
     doubled = _double_batch(inputs)
     functions = own_functions(module, inputs)
@@ -92,6 +94,16 @@ def _settled(captured: Captured, module: nn.Module, strict: bool) -> Captured:
     except Exception:
         return captured
     return replace(again, notes=captured.notes) if again.dynamic == captured.dynamic else captured
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside of what training wraps around it: several devices, an average of weights, ``torch.compile``."""
+    from torch.optim.swa_utils import AveragedModel
+
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+    while (inner := model.module if isinstance(model, wrappers) else getattr(model, "_orig_mod", None)) is not None:
+        model = inner
+    return model
 
 
 def copied(model: nn.Module) -> nn.Module:

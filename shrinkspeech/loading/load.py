@@ -5,6 +5,7 @@ What a file holds is read from its content. Nothing that is unpickled may run co
 
 from __future__ import annotations
 
+import argparse
 import logging
 import pickle
 import re
@@ -25,14 +26,15 @@ from shrinkspeech.errors import LoadError, ShrinkSpeechError
 from shrinkspeech.graph.capture import capture
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.loading.archive import code_in, program_in
+from shrinkspeech.loading.checkpoints import Place, fill, places
 from shrinkspeech.loading.examples import examples, seconds_of, shapes_text
-from shrinkspeech.loading.factory import FACTORY, build, fill
+from shrinkspeech.loading.factory import FACTORY, build
 from shrinkspeech.loading.usercode import blame, from_here, one_line
 
 __all__ = ["is_program", "load", "seconds_of"]
 
-NESTED = ("state_dict", "model_state_dict", "model", "net", "generator")
-"""Names under which training checkpoints keep the weights of the model."""
+PLAIN = (argparse.Namespace, type(Path()))
+"""What trainers keep beside the weights and that holds values alone: options, and paths."""
 
 
 def load(
@@ -78,9 +80,9 @@ def _model(
         module = build(path)
         if weights is None:
             return module, (f"the weights are those that {path} returns; no --weights were given",)
-        return fill(module, _tensors(Path(weights), trust), path, str(weights)), ()
+        return module, fill(module, _weights(Path(weights), trust), path, str(weights))
     content = _content(Path(path), trust)
-    if isinstance(content, Mapping):
+    if isinstance(content, list):
         if weights is not None:
             raise LoadError(f"{path} holds weights itself: leave --weights out, or give the factory in its place")
         if factory is None:
@@ -88,7 +90,8 @@ def _model(
                 f"{path} holds weights without a model: "
                 "say which function builds it with --factory package.module:function"
             )
-        return fill(build(factory), content, factory, path), ()
+        module = build(factory)
+        return module, fill(module, content, factory, path)
     if factory is not None or weights is not None:
         raise LoadError(f"{path} holds a whole model: leave --factory and --weights out")
     return content, ()
@@ -102,17 +105,15 @@ def is_program(path: str | Path) -> bool:
     return Path(path).is_file() and _kind(Path(path)) == "export"
 
 
-def _tensors(path: Path, trust: bool) -> Mapping[str, Tensor]:
+def _weights(path: Path, trust: bool) -> list[Place]:
     content = _content(path, trust)
-    if isinstance(content, nn.Module):
-        return content.state_dict()
-    if isinstance(content, ExportedProgram):
-        return content.state_dict
+    if isinstance(content, nn.Module | ExportedProgram):
+        return [Place((), dict(content.state_dict() if isinstance(content, nn.Module) else content.state_dict))]
     return content
 
 
-def _content(path: Path, trust: bool) -> nn.Module | ExportedProgram | Mapping[str, Tensor]:
-    """What a model file holds."""
+def _content(path: Path, trust: bool) -> nn.Module | ExportedProgram | list[Place]:
+    """What a model file holds: a model, or weights at one place or several."""
     _present(path)
     kind = _kind(path)
     if kind == "export":
@@ -142,7 +143,7 @@ def _present(path: Path) -> None:
 def _kind(path: Path) -> str:
     """``export``, ``safetensors`` or ``torch``; or the rest of a sentence that says why it is none of them."""
     with path.open("rb") as file:
-        head = file.read(16)
+        head = file.read(512)
     if head.startswith(b"PK\x03\x04"):
         return _zip_kind(path)
     if len(head) > 8 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= path.stat().st_size - 8:
@@ -151,6 +152,10 @@ def _kind(path: Path) -> str:
         return "torch"
     if re.match(rb"\x08[\x01-\x20][\x12\x1a\x22\x2a\x3a\x42]", head):
         return "is an ONNX file: give the torch model that it was exported from"
+    if head[257:262] == b"ustar" or head.startswith(b"\x1f\x8b"):
+        return (
+            "is an archive of files, as .nemo files are: unpack it, and give the file of weights in it with --factory"
+        )
     if path.suffix == ".py":
         return f"is Python code: name the function that builds the model, {path}:function"
     return "is not a model file of a known kind: give a .pt2 of torch.export.save, or weights and --factory"
@@ -199,21 +204,21 @@ def _program(path: Path, trust: bool) -> ExportedProgram:
             ) from error
 
 
-def _safetensors(path: Path) -> Mapping[str, Tensor]:
+def _safetensors(path: Path) -> list[Place]:
     from safetensors.torch import load_file
 
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except Exception as error:
         raise LoadError(f"{path} is damaged or cut off: copy or save it again ({one_line(error)})") from error
-    return _state_dict(path, tensors)
+    return _places(path, tensors)
 
 
-def _unpickled(path: Path, trust: bool) -> nn.Module | Mapping[str, Tensor]:
+def _unpickled(path: Path, trust: bool) -> nn.Module | list[Place]:
     if trust:
         from_here()
     try:
-        with _silent():
+        with _silent(), torch.serialization.safe_globals(list(PLAIN)):
             content = torch.load(path, map_location="cpu", weights_only=not trust)
     except pickle.UnpicklingError as error:
         raise _untrusted(path, error) from error
@@ -223,7 +228,7 @@ def _unpickled(path: Path, trust: bool) -> nn.Module | Mapping[str, Tensor]:
         ) from error
     except Exception as error:
         raise LoadError(f"{path} is damaged or cut off: copy or save it again ({one_line(error)})") from error
-    return content if isinstance(content, nn.Module) else _state_dict(path, content)
+    return content if isinstance(content, nn.Module) else _places(path, content)
 
 
 def _untrusted(path: Path, error: Exception) -> LoadError:
@@ -239,17 +244,15 @@ def _untrusted(path: Path, error: Exception) -> LoadError:
     )
 
 
-def _state_dict(path: Path, content: Any) -> Mapping[str, Tensor]:
+def _places(path: Path, content: Any) -> list[Place]:
     """The weights in what was unpickled, also where a training checkpoint keeps them beside other things."""
-    if isinstance(content, Mapping):
-        for found in (content, *(content.get(name) for name in NESTED)):
-            if isinstance(found, nn.Module):
-                return found.state_dict()
-            if isinstance(found, Mapping) and found and all(isinstance(value, Tensor) for value in found.values()):
-                return {str(name): value for name, value in found.items()}
+    if not isinstance(content, Mapping):
+        raise LoadError(f"{path} holds a {type(content).__name__}, not a model: save model.state_dict() or a .pt2")
+    found = list(places(content))
+    if not found:
         keys = ", ".join(map(str, list(content)[:5])) or "nothing"
         raise LoadError(f"{path} holds no weights but {keys}: save model.state_dict() alone")
-    raise LoadError(f"{path} holds a {type(content).__name__}, not a model: save model.state_dict() or a .pt2")
+    return found
 
 
 @contextmanager

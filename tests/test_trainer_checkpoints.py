@@ -1,0 +1,144 @@
+"""Weights in the checkpoints of trainers: found by the model's names and shapes, wherever they are kept."""
+
+from __future__ import annotations
+
+import argparse
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from shrinkspeech import capture, load
+from shrinkspeech.errors import CaptureError, LoadError
+from shrinkspeech.loading.checkpoints import PLACES, PREFIXES
+
+SHAPE = ["2x9x6"]
+FACTORY = f"{Path(__file__).resolve()}:Net"
+State = dict[str, Tensor]
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 4), nn.ReLU())
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.body(x))
+        return y
+
+
+@pytest.fixture(scope="module")
+def net() -> Net:
+    torch.manual_seed(1)
+    return Net().eval()
+
+
+def behind(prefix: str, state: State) -> State:
+    return {prefix + name: x for name, x in state.items()}
+
+
+def doubled(state: State) -> State:
+    return {name: 2 * x for name, x in state.items()}
+
+
+LOSS = {"loss.weight": torch.ones(2)}
+
+CHECKPOINTS: dict[str, tuple[Callable[[State], Any], str]] = {
+    "beside plain values": (lambda s: {**s, "epoch": 3, "body._extra_state": None}, ""),
+    "two levels": (lambda s: {"model": {"state_dict": s, "epoch": 3}, "optimizer": {"state": {0: torch.ones(2)}}}, ""),
+    "two wrappers": (
+        lambda s: {"state_dict": behind("module.model.", s)},
+        "those in 'state_dict' behind 'module.model.'",
+    ),
+    "a compiled model": (
+        lambda s: {"state_dict": behind("model._orig_mod.", s)},
+        "those in 'state_dict' behind 'model._orig_mod.'",
+    ),
+    "another prefix": (lambda s: behind("encoder.", s), "those behind 'encoder.'"),
+    "another key": (lambda s: {"ema_state_dict": s}, "those in 'ema_state_dict'"),
+    "weights of the loss": (lambda s: {"state_dict": behind("model.", s) | LOSS}, "not the model's: loss.weight"),
+    "an average": (lambda s: {"n_averaged": torch.tensor(3), **behind("module.", s)}, "not the model's: n_averaged"),
+    "an average beside it": (
+        lambda s: {"ema": doubled(s), "model": s},
+        "those in 'model'; those in 'ema' would fit too",
+    ),
+    "teacher and student": (
+        lambda s: {**behind("teacher.", doubled(s)), **behind("model.", s)},
+        "behind 'teacher.' would fit",
+    ),
+    "the same twice": (lambda s: {"model": s, "best": dict(s)}, ""),
+    "two models": (lambda s: {"discriminator": LOSS, "generator": s}, ""),
+    "options and paths": (lambda s: {"args": argparse.Namespace(lr=1, out=Path("x")), "model": s}, ""),
+    "a module inside": (lambda s: {"state_dict": s, "tied": None}, ""),
+}
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_weights_are_found(name: str, net: Net, tmp_path: Path) -> None:
+    make, note = CHECKPOINTS[name]
+    torch.save(make(net.state_dict()), tmp_path / "model.ckpt")
+    captured = load(tmp_path / "model.ckpt", factory=FACTORY, example=SHAPE)
+    x = torch.randn(2, 9, 6)
+    assert torch.equal(captured.graph_module(x), net(x))
+    said = [text for text in captured.notes if not text.startswith("input 0")]
+    assert len(said) == bool(note)
+    assert note in "".join(said)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda s: {"a": s, "b": doubled(s)}, "several sets of weights fit: in 'a', in 'b'"),
+        (
+            lambda s: behind("teacher.", s) | behind("student.", doubled(s)),
+            "several sets of weights fit: behind 'teacher.'",
+        ),
+        (lambda s: {"model": behind("model.", s) | {"model.more": torch.ones(1)}}, "unexpected more"),
+        (
+            lambda s: {"state_dict": behind("model.", s) | {"model.head.bias": torch.ones(7)}},
+            "misshapen head.bias (7 for 3)",
+        ),
+        (lambda s: {**s, "more": torch.ones(1)}, "unexpected more"),
+        (lambda s: {"state_dict": behind("other_", s)}, "missing body.0.weight, body.0.bias, head.weight"),
+    ],
+)
+def test_what_does_not_fit_is_refused(make: Callable[[State], Any], expected: str, net: Net, tmp_path: Path) -> None:
+    torch.save(make(net.state_dict()), tmp_path / "model.ckpt")
+    with pytest.raises(LoadError) as error:
+        load(tmp_path / "model.ckpt", factory=FACTORY, example=SHAPE)
+    assert expected in str(error.value)
+    assert str(tmp_path / "model.ckpt") in str(error.value)
+
+
+def test_known_places_go_before_others() -> None:
+    assert PLACES[0] == PREFIXES[0] == "", "what stands at the top is nobody's copy"
+
+
+def test_an_archive_of_files(tmp_path: Path) -> None:
+    for mode in ("w", "w:gz"):
+        with tarfile.open(tmp_path / "model.nemo", mode) as archive:  # type: ignore[call-overload]
+            archive.add(__file__, "model.yaml")
+        with pytest.raises(LoadError, match=r"is an archive of files, as .nemo files are: unpack it"):
+            load(tmp_path / "model.nemo", factory=FACTORY, example=SHAPE)
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, AveragedModel, torch.compile, lambda net: torch.compile(AveragedModel(net))]
+)
+def test_wrappers_are_taken_off(wrap: Any, net: Net) -> None:
+    captured = capture(wrap(net), (torch.randn(2, 9, 6),))
+    assert captured.dynamic == (frozenset({0, 1}),)
+    assert captured.parameters().keys() == net.state_dict().keys()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_torchscript_is_refused(net: Net) -> None:
+    x = torch.randn(2, 9, 6)
+    with pytest.raises(CaptureError, match="give the module that it was made from"):
+        capture(torch.jit.trace(net, x), (x,))
