@@ -5,7 +5,8 @@ archive.py     what in a ``.pt2`` would run code: its members,
 entries.py     the strings and numbers of its program,
 expressions.py sizes and guards, which torch evaluates,
 operators.py   and what it calls
-factory.py     functions that build a model, and the weights that fill it
+factory.py     functions that build a model
+checkpoints.py the weights that fill it, wherever a trainer keeps them
 usercode.py    importing and calling the user's own Python
 examples.py    example inputs, written as shapes
 """
