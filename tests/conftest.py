@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import random
 
@@ -23,8 +24,15 @@ settings.register_profile(
 settings.load_profile("shrinkspeech")
 
 
-def pytest_collection_finish() -> None:
+LATER = "accelerate torchmetrics onnxscript onnxruntime matplotlib.pyplot torch._dynamo torch.onnx"
+"""What fits and exports import once they are called."""
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Modules live as long as the process: a fit, which collects garbage at each re-slice, need not look through them."""
+    if len(session.items) > 100:
+        for name in LATER.split():
+            importlib.import_module(name)
     gc.collect()
     gc.freeze()
 
