@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,10 @@ def fit(
     saved = Checkpoint(checkpoint, checkpoint_every, {**identity, **identity_of(captured, groups)}, resume)
     started = time.perf_counter()
     seed_everything(seed)
-    trainer = Trainer(captured, chosen, settings, steps, learning_rate, listener)
-    before = trainer.evaluate(captured.copy()) if evaluate else {}
-    draft = shrink(Job(trainer, Part.whole(captured, groups), goal, seed), saved)
-    after = trainer.evaluate_trained(draft.part.captured.graph_module) if evaluate else {}
+    with closing(Trainer(captured, chosen, settings, steps, learning_rate, listener)) as trainer:
+        before = trainer.evaluate(captured.copy()) if evaluate else {}
+        draft = shrink(Job(trainer, Part.whole(captured, groups), goal, seed), saved)
+        after = trainer.evaluate_trained(draft.part.captured.graph_module) if evaluate else {}
     duration = time.perf_counter() - started
     return fitted(captured, draft, goal, trainer, before, after, seconds, seed, duration)
 

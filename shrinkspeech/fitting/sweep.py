@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,20 +84,21 @@ def sweep(
     goals = ordered(Goal.whole(quantity_named(quantity), captured, groups, seconds, round_to), targets)
     seed_everything(seed)
     shown = _Offset(on_progress or (lambda progress: None), steps * len(goals))
-    trainer = Trainer(captured, chosen, settings, steps, learning_rate, shown)
-    before = trainer.evaluate(captured.copy()) if evaluate else {}
-    part, results = Part.whole(captured, groups), []
-    for text, goal in goals:
-        started = time.perf_counter()
-        trainer.restart(steps)
-        draft = shrink(Job(trainer, part, goal, seed))
-        part = draft.part
-        shown.done += steps
-        after = trainer.evaluate_trained(part.captured.graph_module) if evaluate else {}
-        duration = time.perf_counter() - started
-        results.append(fitted(captured, draft, goal, trainer, before, after, seconds, seed, duration))
-        if on_fitted is not None:
-            on_fitted(text, results[-1])
+    results: list[Fitted] = []
+    with closing(Trainer(captured, chosen, settings, steps, learning_rate, shown)) as trainer:
+        before = trainer.evaluate(captured.copy()) if evaluate else {}
+        part = Part.whole(captured, groups)
+        for text, goal in goals:
+            started = time.perf_counter()
+            trainer.restart(steps)
+            draft = shrink(Job(trainer, part, goal, seed))
+            part = draft.part
+            shown.done += steps
+            after = trainer.evaluate_trained(part.captured.graph_module) if evaluate else {}
+            duration = time.perf_counter() - started
+            results.append(fitted(captured, draft, goal, trainer, before, after, seconds, seed, duration))
+            if on_fitted is not None:
+                on_fitted(text, results[-1])
     return results
 
 

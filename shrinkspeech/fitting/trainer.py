@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,7 +54,7 @@ class Trainer:
         self.teacher: nn.Module | None = None
         if recipe.loss is None or settings.distil > 0:
             self.teacher = original.copy().requires_grad_(False).to(self.accelerator.device)
-        self.batches = self._endless()
+        self.batches: Generator[Any, None, None] = self._endless()
         self.used = 0
         self.restart(steps)
         self.metrics: dict[str, float] = {}
@@ -232,7 +232,11 @@ class Trainer:
         self.used += 1
         return next(self.batches)
 
-    def _endless(self) -> Iterator[Any]:
+    def close(self) -> None:
+        """Draw no more batches: processes that prepare them end now, not when their memory is collected."""
+        self.batches.close()
+
+    def _endless(self) -> Generator[Any, None, None]:
         """The recipe's batches, from the start again when they end."""
         while True:
             empty = True
