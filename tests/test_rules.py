@@ -9,6 +9,7 @@ import torch
 from laws import check_laws
 from samples import (
     Sample,
+    assignments,
     attention,
     contractions,
     einsums,
@@ -28,7 +29,19 @@ from shrinkspeech.graph.compare import max_difference
 from shrinkspeech.groups.label import label
 from shrinkspeech.rules import pointwise, registered
 
-TABLES = (contractions, einsums, grouped, attention, shapes, inplace, reductions, recurrences, layers, lookups)
+TABLES = (
+    assignments,
+    contractions,
+    einsums,
+    grouped,
+    attention,
+    shapes,
+    inplace,
+    reductions,
+    recurrences,
+    layers,
+    lookups,
+)
 POINTWISE = [target for target, rule in registered().items() if rule in (pointwise.pointwise, pointwise.first)]
 
 

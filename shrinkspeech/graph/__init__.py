@@ -8,6 +8,7 @@ normalise.py    fewer forms of the same computation, none of which changes a res
 agreement.py    the graph against the model on the example
 regions.py      no_grad and autocast regions, inlined
 inplace.py      in-place operators and their pure forms
+assignments.py  x[…] = y, in forms with a derivative
 evaluation.py   evaluation mode, and what no mode switches
 frozen.py       parameters that their owner froze
 state.py        what a model writes into its own tensors

@@ -13,6 +13,7 @@ import torch
 from torch import fx
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
+from shrinkspeech.graph.assignments import write_assignments
 from shrinkspeech.graph.inplace import mutates, use_pure_forms
 from shrinkspeech.graph.modes import is_recurrent
 from shrinkspeech.graph.regions import WITHOUT_GRADIENT, inline_regions, replace_results
@@ -25,6 +26,7 @@ def normalise(graph_module: fx.GraphModule) -> None:
     inline_regions(graph_module)
     drop_guards(graph_module)
     use_pure_forms(graph_module)
+    write_assignments(graph_module)
     merge_attributes(graph_module)
     name_sizes(graph_module)
     loosen_views(graph_module)

@@ -1,6 +1,7 @@
 """Operator rules. Importing this package registers them all."""
 
 from shrinkspeech.rules import (
+    assignments,
     attention,
     cells,
     contraction,
@@ -27,6 +28,7 @@ __all__ = [
     "Read",
     "Site",
     "Term",
+    "assignments",
     "attention",
     "cells",
     "contraction",

@@ -1,8 +1,4 @@
-"""Look-ups and assignments: elements addressed by number keep their axis whole; every other axis goes through.
-
-What writes to places that are only known at run time (``index_put_``, ``masked_scatter``) has no rule, and so freezes
-everything that it touches.
-"""
+"""Look-ups: elements addressed by number keep their axis whole; every other axis goes through."""
 
 from __future__ import annotations
 
@@ -47,7 +43,7 @@ def index(site: Site) -> Effect:
     """
     axes, positions = site.axes(site.arg(0)), list(site.arg(1))
     used = [i for i, position in enumerate(positions) if isinstance(position, fx.Node)]
-    masks = any(_is_mask(positions[i]) for i in used)
+    masks = any(is_mask(positions[i]) for i in used)
     for i in range(len(axes)) if masks else used:
         addressed(site, axes[i])
     for i in used:
@@ -62,20 +58,10 @@ def index(site: Site) -> Effect:
     return Effect(outputs=((*kept[:lead], *broadcast, *kept[lead:]),))
 
 
-def _is_mask(node: fx.Node) -> bool:
+def is_mask(node: fx.Node) -> bool:
     """A mask takes as many axes as it has; positions take one each, whatever their shape."""
     value = node.meta.get("val")
     return value is None or value.dtype in (torch.bool, torch.uint8)
-
-
-@rule(aten.copy_.default, aten.copy.default)
-def copy(site: Site) -> Effect:
-    """``x[…] = y``: what is written has the axes of the place, which are those of the tensor that it is a part of."""
-    place, value = site.axes(site.arg(0)), site.axes(site.arg(1))
-    for a, b in zip(reversed(place), reversed(value), strict=False):
-        if b.size != 1 or a.size == 1:
-            site.unify(a, b)
-    return Effect(outputs=(place,))
 
 
 @rule(aten.one_hot.default)

@@ -232,7 +232,8 @@ class Gate(nn.Module):
         """Only the units on the boundary carry noise."""
         part = x.detach().index_select(self.dim, boundary)
         others = [dim for dim in range(x.dim()) if dim != self.dim]
-        norm = torch.linalg.vector_norm(part, dim=others, keepdim=True, dtype=torch.float32)
+        wide = torch.promote_types(part.dtype, torch.float32)
+        norm = torch.linalg.vector_norm(part, dim=others, keepdim=True, dtype=wide)
         sigma = norm * (part.shape[self.dim] / max(part.numel(), 1)) ** 0.5
         shape = [1] * x.dim()
         shape[self.dim] = -1
