@@ -15,6 +15,7 @@ state.py        what a model writes into its own tensors
 modes.py        train() and eval() of a captured graph
 sizes.py        inputs of other sizes
 proof.py        which dimensions are dynamic
+batch.py        whether the first dimension is a batch
 copies.py       copies that somebody trains, and records that are out of date
 quiet.py        torch's messages about itself
 compare.py      how far two results are apart

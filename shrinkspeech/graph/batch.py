@@ -1,0 +1,78 @@
+"""Whether the first dimension is a batch: items of a batch do not know of each other, frames of a time-first model do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.compare import seeded, tensors_of
+from shrinkspeech.graph.sizes import axes_of, size_at
+
+FELT = 1e-5
+"""A difference below this, relative to the largest value, is rounding."""
+
+Place = tuple[int, int]
+
+
+def batch_notes(captured: Captured) -> tuple[str, ...]:
+    """A sentence where the items of the first dimension depend on each other and those of another dimension do not."""
+    leaves = pytree.tree_leaves(captured.example_inputs)
+    first = next((i for i, x in enumerate(leaves) if isinstance(x, Tensor) and x.dim() > 1), None)
+    if first is None or independent(captured, tied(captured, (first, 0))):
+        return ()
+    others = [(first, dim) for dim in sorted(captured.dynamic[first]) if dim]
+    found = next((place for place in others if independent(captured, tied(captured, place))), None)
+    if found is None:
+        return ()
+    items, batch = size_at(captured, (first, 0)), size_at(captured, found)
+    return (
+        f"input {first}: dimension 0 is taken for the batch, but its items depend on each other, and those of dimension "
+        f"{found[1]} do not: the model is time-first. FLOP/s are too low by {items}/{batch}: wrap the model so that the batch "
+        "comes first (x.transpose(0, 1))",
+    )
+
+
+def tied(captured: Captured, place: Place) -> Sequence[Place]:
+    """The places that change with one."""
+    return next((axis.places for axis in axes_of(captured) if place in axis.places), (place,))
+
+
+def independent(captured: Captured, places: Sequence[Place]) -> bool:
+    """Whether another first item along an axis changes the first item of the outputs alone."""
+    leaves, spec = pytree.tree_flatten(captured.example_inputs)
+    size = size_at(captured, places[0])
+    changed = list(leaves)
+    for index, dim in places:
+        x = leaves[index]
+        if x.is_floating_point() and x.shape[dim] == size:
+            changed[index] = x.detach().clone()
+            item = changed[index].select(dim, 0)
+            noise = torch.randn(item.shape, generator=torch.Generator().manual_seed(index)).to(x.dtype)
+            item.add_(noise * (x.std() + 1e-3))
+    if size < 2 or all(old is new for old, new in zip(leaves, changed, strict=True)):
+        return True
+    before = _outputs(captured, captured.example_inputs)
+    after = _outputs(captured, tuple(pytree.tree_unflatten(changed, spec)))
+    return all(_first_alone(x, y, size) for x, y in zip(before, after, strict=True))
+
+
+def _outputs(captured: Captured, inputs: tuple[Any, ...]) -> list[Tensor]:
+    return [x for x in tensors_of(seeded(captured.graph_module, inputs)) if x.is_floating_point()]
+
+
+def _first_alone(before: Tensor, after: Tensor, size: int) -> bool:
+    """Whether two outputs differ nowhere, or along some dimension in the part of the first of ``size`` items alone."""
+    felt = (
+        (before - after).abs() > FELT * before.abs().nan_to_num(0.0, 0.0, 0.0).max() if before.numel() else before > 0
+    )
+    if not bool(felt.any()):
+        return True
+    return any(
+        extent % size == 0 and not bool(felt.narrow(dim, extent // size, extent - extent // size).any())
+        for dim, extent in enumerate(felt.shape)
+    )
