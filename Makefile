@@ -5,13 +5,16 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 WORKERS ?= 2
 MUTANTS ?= 40
+COVERAGE ?= auto
+FLOOR := 97
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test lint mutants zoo clean
+.PHONY: help demo test coverage lint mutants zoo clean
 
 help:
 	@echo "make demo     install, then shrink a sample model and export it"
 	@echo "make test     install, then ruff, mypy and all tests"
+	@echo "make coverage the same, and fail if less than $(FLOOR) % of the lines are run; make test does so from Python 3.12 on"
 	@echo "make lint     install, then ruff and mypy"
 	@echo "make mutants  install, then put faults into the library and see which the tests notice (docs/testing.md)"
 	@echo "make zoo      install, then measure every model of the zoo (docs/coverage.md)"
@@ -20,8 +23,18 @@ help:
 demo: $(VENV)/.demo
 	$(PY) -m sample_models.demo
 
+# coverage.py watches lines for next to nothing from Python 3.12 on (sys.monitoring); before, it takes as long again as the tests.
 test: lint
-	$(PY) -m pytest -n $(WORKERS)
+	@if test "$(COVERAGE)" = yes || { test "$(COVERAGE)" = auto && $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 12))'; }; then \
+		COVERAGE_CORE=$$($(PY) -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
+			$(PY) -m pytest -n $(WORKERS) --cov=shrinkspeech --cov=shrinkspeech_cli --cov-report= --cov-fail-under=$(FLOOR); \
+	else \
+		echo "Lines are not counted before Python 3.12: make coverage does it"; \
+		$(PY) -m pytest -n $(WORKERS); \
+	fi
+
+coverage:
+	$(MAKE) test COVERAGE=yes
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .
