@@ -117,7 +117,7 @@ def _at_zero(
             f"{node.name} ({captured.where(node)}) returns several tensors and cannot have an input of width 0"
         )
     for dim, axis in enumerate(groups.axes[node.name][0]):
-        result = result.index_select(dim, torch.tensor(groups.kept_index(axis, kept), dtype=torch.long))
+        result = result.index_select(dim, torch.tensor(groups.kept_index(axis, kept)))
     return _collapsed(result)
 
 
