@@ -190,3 +190,5 @@ def test_norms_are_counted_apart() -> None:
     [(key, value)] = [(key, value) for key, value in extra.terms.items() if value]
     assert key == ("0",)
     assert value > 0
+    assert sorted(cost.full.values()) == [2, 3, 8]
+    assert sorted(cost.lowest.values()) == [1, 2, 3], "what is frozen keeps its size"

@@ -226,11 +226,12 @@ class DifferentiableCost:
 
     def __call__(self, widths: Tensor) -> Tensor:
         """The value at real widths ``[groups]``, in the order of ``names``."""
-        extended = torch.cat([widths.double(), widths.new_ones(1, dtype=torch.float64)])
+        widths = widths.double()
+        extended = torch.cat([widths, widths.new_ones(1)])
         values = [
             extended[index.to(widths.device)].prod(dim=1) @ factors.to(widths.device) for index, factors in self.parts
         ]
-        return values[0] if len(values) == 1 else torch.stack(values).amax()
+        return torch.stack(values).amax()
 
 
 def _tensors(part: Polynomial, names: list[str]) -> tuple[Tensor, Tensor]:
@@ -239,5 +240,5 @@ def _tensors(part: Polynomial, names: list[str]) -> tuple[Tensor, Tensor]:
     terms = list(part.terms.items())
     degree = max([len(key) for key, _ in terms] + [1])
     rows = [[position[name] for name in key] + [len(names)] * (degree - len(key)) for key, _ in terms]
-    index = torch.tensor(rows or [[len(names)]], dtype=torch.long)
+    index = torch.tensor(rows or [[len(names)]])
     return index, torch.tensor([value for _, value in terms] or [0.0], dtype=torch.float64)
