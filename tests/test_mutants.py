@@ -11,6 +11,7 @@ import pytest
 
 from tests.mutants import report, results
 from tests.mutants.make import files_in, mutants, sample
+from tests.mutants.memory import recall, remember
 from tests.mutants.operators import OPERATORS
 from tests.mutants.reach import Reach
 from tests.mutants.results import Row
@@ -112,6 +113,24 @@ def test_tests_that_run_a_line() -> None:
     assert reach.tests("x.py", (6, 8), ["t.py", "u.py"]) == ["u.py::c"]
     assert reach.tests("x.py", None, ["t.py"]) == ["t.py::b", "t.py::a"]
     assert reach.tests("y.py", (1, 9), ["t.py"]) == []
+
+
+def test_what_tests_run_is_remembered_until_they_or_the_faulty_files_change(tmp_path: Path) -> None:
+    names = ["tests/test_x.py", "shrinkspeech/x.py", "shrinkspeech/y.py"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    folder, faulty = tmp_path / "memory", names[1:2]
+    assert recall(folder, tmp_path, names[0], faulty) is None
+    found = remember(folder, tmp_path, names[0], Reach({}, {"tests/test_x.py::a": 1.5}), ("os",))
+    assert recall(folder, tmp_path, names[0], faulty) == found
+    for name, lives in ((names[2], True), (names[1], False)):
+        (tmp_path / name).write_text("2")
+        assert (recall(folder, tmp_path, names[0], faulty) is not None) == lives
+    assert recall(folder, tmp_path, names[0], names[2:]) is None
+    (tmp_path / names[1]).write_text("1")
+    (tmp_path / names[0]).write_text("2")
+    assert recall(folder, tmp_path, names[0], faulty) is None
 
 
 PROJECT = {

@@ -132,10 +132,12 @@ def test_an_average_goes_on_from_its_values() -> None:
         if i == 3:
             first, halves = halves, RunningAverage(2.0)
             halves.load(first.state())
+            given = {name: value.clone() for name, value in first.state().items()}
         whole.update(model)
         halves.update(model)
     assert all(torch.equal(value, halves.values[name]) for name, value in whole.values.items())
     assert not torch.equal(whole.values["weight"], states[-1]["weight"])
+    assert all(torch.equal(value, given[name]) for name, value in first.values.items()), "another average is left alone"
 
 
 @pytest.mark.filterwarnings("ignore:ComplexHalf support")

@@ -25,6 +25,7 @@ import torch
 
 from tests.mutants import results
 from tests.mutants.make import Mutant, files_in, mutants, sample
+from tests.mutants.memory import recall, remember
 from tests.mutants.reach import Reach
 from tests.mutants.report import summary, write_page
 from tests.mutants.results import Row
@@ -32,6 +33,7 @@ from tests.mutants.warm import OUTPUT, Outcome, Run, warm_up
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = "axes groups rules surgery budget fitting".split()
+MEMORY = ROOT / ".mutants"
 RESULTS = ROOT / "benchmarks" / "results" / "mutants.csv"
 
 LIMIT = (20.0, 4.0)
@@ -76,21 +78,27 @@ def drawn(folder: str, number: int, seed: int, only: str) -> list[Mutant]:
     return [mutant for mutant in sample(found, number, seed) if mutant.path.startswith(only)]
 
 
-def reached(root: Path, files: Sequence[str]) -> Reach:
+def reached(root: Path, faulty: Mapping[str, Sequence[str]]) -> Reach:
     """What the tests run without a fault, one file after the other; what they import is kept for those that follow.
+
+    Args:
+        faulty: for each test file the files of the library whose faults it will see.
 
     Raises:
         SystemExit: they fail.
     """
     reach = Reach()
-    for name in files:
-        found = Run(root, [name], 3600.0, watch=True).outcome()
-        if found.verdict != "passed" or found.reach is None:
-            print((root / OUTPUT).read_text(encoding="utf-8"))
-            sys.exit(f"without any fault {found.test or name} says '{found.verdict}'")
-        warm_up(found.modules)
-        reach.add(found.reach)
-        print(f"{len(found.reach.seconds):4} tests {found.seconds:7.1f} s  {name}", flush=True)
+    for name in sorted(faulty):
+        known = recall(MEMORY, ROOT, name, faulty[name])
+        if known is None:
+            found = Run(root, [name], 3600.0, watch=True).outcome()
+            if found.verdict != "passed" or found.reach is None:
+                print((root / OUTPUT).read_text(encoding="utf-8"))
+                sys.exit(f"without any fault {found.test or name} says '{found.verdict}'")
+            known = remember(MEMORY, ROOT, name, found.reach, found.modules)
+            print(f"{len(found.reach.seconds):4} tests {found.seconds:7.1f} s  {name}", flush=True)
+        warm_up(known.modules)
+        reach.add(known.reach)
     return reach
 
 
@@ -135,7 +143,10 @@ def judge(todo: Sequence[Mutant], options: argparse.Namespace, part: Path) -> No
     files = {mutant.path: near(mutant.path, table) for mutant in todo}
     torch.set_num_threads(1)
     with copies(options.workers) as roots:
-        reach = reached(roots[0], sorted({name for names in files.values() for name in names}))
+        every = sorted({name for names in files.values() for name in names})
+        reach = reached(
+            roots[0], {name: [f"shrinkspeech/{path}" for path in files if name in files[path]] for name in every}
+        )
         tests = {mutant.key: reach.tests(mutant.path, mutant.span, files[mutant.path]) for mutant in todo}
         for start in range(0, len(todo), len(roots)):
             batch = todo[start : start + len(roots)]
