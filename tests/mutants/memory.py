@@ -1,6 +1,6 @@
 """What the tests of a file run is found once, and remembered as long as neither they nor the faulty files change.
 
-A change elsewhere could lead a test to other lines; then a fault may be shown to fewer tests, and survive, but never die for it.
+A change elsewhere could lead a test to other lines: then a fault is shown to fewer tests, and may survive for it, never die.
 """
 
 from __future__ import annotations
