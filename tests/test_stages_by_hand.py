@@ -86,7 +86,7 @@ def test_what_a_group_may_still_come_to_use(captured: Captured) -> None:
     """What is open, twice the window or a tenth of the group, in multiples of what widths are; no more than there is."""
     assert gates_at(captured, 5.5).reach(0.25) == {"0": 8}
     assert gates_at(captured, 5.5).reach(3.0) == {"0": 12}
-    assert gates_at(captured, 5.5, round_to=8).reach(3.0) == {"0": 16}
+    assert gates_at(captured, 5.5, round_to=5).reach(3.0) == {"0": 15}
     assert gates_at(captured, 15.5).reach(3.0) == {"0": 20}
 
 
