@@ -241,9 +241,20 @@ def test_a_model_is_captured_though_the_example_makes_it_nan(tmp_path: Path) -> 
     assert len(export_onnx(capture(model, (FRAMES[0].square(),)), tmp_path / "model.onnx").parity) == 4
 
 
-@pytest.mark.parametrize("squeezed", [lambda x: x.squeeze(-1), lambda x: x.squeeze((0, -1)), lambda x: x.squeeze(0)])
-def test_a_squeeze_that_does_nothing(squeezed: Any, tmp_path: Path) -> None:
-    model = Apply(lambda m, x: m.head(squeezed(x)[:, None, 1:]), head=nn.Conv1d(1, 4, 9))
+@pytest.mark.parametrize(
+    "idle",
+    [
+        lambda x: x.squeeze(-1),
+        lambda x: x.squeeze((0, -1)),
+        lambda x: x.squeeze(),
+        lambda x: x.narrow(1, 0, x.shape[1]),
+        lambda x: x[:, : x.shape[1]],
+        lambda x: x.split(x.shape[1], 1)[0],
+        lambda x: x.chunk(1, 1)[0],
+    ],
+)
+def test_what_does_nothing_is_written(idle: Any, tmp_path: Path) -> None:
+    model = Apply(lambda m, x: m.head(idle(x)[:, None, 1:]), head=nn.Conv1d(1, 4, 9))
     report = export_onnx(capture(model.eval(), (noise(2, 160),)), tmp_path / "model.onnx")
     assert report.dynamic == {"x": {0: "batch", 1: "time"}}
     assert {item.shapes[0] for item in report.parity} == {(2, 160), (2, 120), (1, 160), (1, 120)}

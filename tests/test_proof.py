@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,12 @@ from torch import Tensor, nn
 import shrinkspeech
 from shrinkspeech.export.check import check
 from shrinkspeech.export.exporter import export_onnx
+from shrinkspeech.export.onnx_file import OnnxFile
 from shrinkspeech.export.parity import shapes_of, sizes_to_try
 from shrinkspeech.graph.capture import capture
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.sizes import axes_of, resized
+from tests.command import run
 from tests.export_cases import noise
 
 
@@ -198,10 +201,16 @@ def test_lengths_that_do_not_go_together_are_compared_one_at_a_time(tmp_path: Pa
     assert rows[0].note == "; ".join(notes)
 
 
-def test_one_size_alone_is_said(tmp_path: Path) -> None:
+def test_one_size_alone_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     captured = captured_of(lambda m, x: m(x) * torch.ones(2, 9, 4), noise(2, 9, 6))
     assert dynamic(captured) == [set()]
     report = export_onnx(captured, tmp_path / "model.onnx")
     assert report.notes == ("compared at 1 size only: 2×9×6",)
+    assert json.loads(OnnxFile.read(report.path).metadata["parity"]) == [[[[2, 9, 6]], report.difference]]
+    captured.save(tmp_path / "model.pt2")
+    code, out, _ = run(["export", tmp_path / "model.pt2", "-o", tmp_path / "again.onnx", "--seconds", "1"], capsys)
+    assert code == 0
+    assert "at 2×9×6" in out
+    assert "warning: compared at 1 size only: 2×9×6" in out
     rows = [row for row in check(tmp_path / "model.onnx", reference=captured).rows if row.name.startswith("difference")]
     assert [row.note for row in rows] == ["compared at 1 size only: 2×9×6"]

@@ -31,7 +31,7 @@ def export(
     from shrinkspeech.budget.amounts import human
     from shrinkspeech.errors import InputError
     from shrinkspeech.export.exporter import export_onnx
-    from shrinkspeech.export.parity import shapes_text
+    from shrinkspeech.export.parity import ONE_SIZE, shapes_text
     from shrinkspeech.loading.load import load, seconds_of
 
     if output.is_dir():
@@ -62,7 +62,7 @@ def export(
     if report.nonstandard:
         typer.echo(f"note: operators outside of the ONNX standard: {', '.join(report.nonstandard)}")
     for note in report.notes:
-        typer.echo(f"note: {note}")
+        typer.echo(f"{'warning' if note.startswith(ONE_SIZE) else 'note'}: {note}")
 
 
 def _model_file(run: Path) -> Path:

@@ -79,8 +79,9 @@ def export_onnx(
 
     Args:
         metadata: entries for the file's own metadata, such as ``source``, ``widths`` (JSON) and ``budget``. The version
-            of ShrinkSpeech, the FLOP/s, ``seconds``, the number of parameters, the example's shapes, and its values in
-            inputs that are no signal (lengths, masks, states of a few numbers) are added.
+            of ShrinkSpeech, the FLOP/s, ``seconds``, the number of parameters, the example's shapes, its values in inputs
+            that are no signal (lengths, masks, states of a few numbers), and the shapes and differences of the comparison
+            (``parity``) are added.
         seconds: audio that one item of the example batch holds, in s.
         tolerance: largest difference from torch that is accepted, relative to the largest value of an output.
 
@@ -101,6 +102,7 @@ def export_onnx(
     model.metadata_props.clear()
     file = _serialised(model, {**(metadata or {}), **_own_metadata(captured, cost, seconds)})
     compared, notes = _proved(captured, file, tolerance)
+    file = _with_entry(file, "parity", json.dumps([[item.shapes, item.difference] for item in compared]))
     with replacing(path) as temporary:
         temporary.write_bytes(file.data)
     return ExportReport(
@@ -150,6 +152,12 @@ def _serialised(model: Any, metadata: Mapping[str, str]) -> OnnxFile:
         return OnnxFile.of(proto)
     except Exception as error:  # the checker and protobuf (2 GiB at most) each raise their own
         raise ExportError(f"the ONNX model is not valid: {first_line(error)}") from error
+
+
+def _with_entry(file: OnnxFile, key: str, value: str) -> OnnxFile:
+    """The file with one more entry in its metadata."""
+    file.proto.metadata_props.add(key=key, value=value)
+    return OnnxFile.of(file.proto)
 
 
 def _proved(captured: Captured, file: OnnxFile, tolerance: float) -> tuple[tuple[Difference, ...], tuple[str, ...]]:

@@ -22,6 +22,9 @@ from shrinkspeech.graph.compare import distance, is_sound, seeded
 from shrinkspeech.graph.proof import candidates
 from shrinkspeech.graph.sizes import axes_of, extent, resized, size_at
 
+ONE_SIZE = "compared at 1 size only"
+"""How the note begins that is a warning: the model may differ at any other size."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -110,7 +113,7 @@ def sizes_to_try(captured: Captured) -> tuple[list[tuple[Any, ...]], tuple[str, 
             for axis in lengths if sizes == lengths and len(lengths) > 1 else ():
                 _kept_if_it_runs(captured, resized(captured, {axis: lengths[axis]}), kept)
     if len(kept) == 1:
-        notes.append(f"compared at 1 size only: {shapes_text(next(iter(kept)))}")
+        notes.append(f"{ONE_SIZE}: {shapes_text(next(iter(kept)))}")
     return list(kept.values()), tuple(dict.fromkeys(notes))
 
 

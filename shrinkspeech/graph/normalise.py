@@ -74,9 +74,8 @@ def name_sizes(graph_module: fx.GraphModule) -> None:
         if node.target in (aten.chunk.default, aten.split.Tensor):
             _name_parts(node)
         elif node.target is aten.squeeze.default:
-            shape = _shape(node.args[0])
-            node.target = aten.squeeze.dims
-            node.args = (node.args[0], [dim for dim, size in enumerate(shape) if is_concrete_int(size) and size == 1])
+            node.target, node.args = aten.squeeze.dims, (node.args[0], list(range(len(_shape(node.args[0])))))
+            _name_squeezed(node)
         elif node.target in (aten.squeeze.dim, aten.squeeze.dims):
             _name_squeezed(node)
         elif node.target is aten.scaled_dot_product_attention.default and node.kwargs.get("scale") is None:
@@ -94,8 +93,13 @@ def _name_squeezed(node: fx.Node) -> None:
     if dims and node.target is aten.squeeze.dims:
         node.args = (node.args[0], dims)
     elif not dims:
-        node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
-        node.graph.erase_node(node)
+        _drop(node, node)
+
+
+def _drop(node: fx.Node, result: fx.Node) -> None:
+    """Use the input of ``node`` in place of a result that is the same."""
+    result.replace_all_uses_with(cast("fx.Node", node.args[0]))
+    node.graph.erase_node(result)
 
 
 MOVED = frozenset((aten.transpose.int, aten.permute.default, aten.t.default, aten.mT.default, aten.swapaxes.default))
@@ -124,6 +128,10 @@ def own_memory(graph_module: fx.GraphModule) -> None:
 def _name_parts(node: fx.Node) -> None:
     dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
     sizes = [value.shape[dim] for value in node.meta.get("val", ())]
+    if len(sizes) == 1:  # ONNX has no list of one part
+        for part in list(node.users):
+            _drop(node, part)
+        return
     if sizes and all(is_concrete_int(size) for size in sizes):
         node.target, node.args, node.kwargs = aten.split_with_sizes.default, (node.args[0], [*map(int, sizes)], dim), {}
 
