@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import gc
 import importlib
 import os
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +38,22 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             importlib.import_module(name)
     gc.collect()
     gc.freeze()
+
+
+def one_registry() -> None:
+    """onnxscript reads 500 translations from its own source at each export, half of the time of a small one: here, once."""
+    registry = importlib.import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
+    made = functools.cache(registry.from_torchlib)
+
+    def from_torchlib(**options: int) -> Any:
+        found = copy.copy(made(**options))
+        found.functions = {target: [*translations] for target, translations in found.functions.items()}
+        return found
+
+    registry.from_torchlib = from_torchlib
+
+
+one_registry()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
