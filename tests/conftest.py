@@ -50,7 +50,7 @@ def one_registry() -> None:
         found.functions = {target: [*translations] for target, translations in found.functions.items()}
         return found
 
-    registry.from_torchlib = from_torchlib
+    registry.from_torchlib = staticmethod(from_torchlib)
 
 
 one_registry()
