@@ -179,6 +179,26 @@ def test_the_row_of_flops_says_what_is_missing(tmp_path: Path) -> None:
     assert np.isinf(rows["FLOP/s"].measured)
 
 
+class Loud(nn.Module):
+    """Works on the frames alone that are louder than a level."""
+
+    def __init__(self, level: float) -> None:
+        super().__init__()
+        self.level, self.layer = level, nn.Linear(IN, OUT)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x[x.square().mean(-1) > self.level])
+
+
+def test_a_cost_that_hangs_on_the_signal_meets_no_limit(tmp_path: Path) -> None:
+    x = torch.randn(2, FRAMES, IN, generator=torch.Generator().manual_seed(0))
+    for level, met in ((0.5, False), (-1.0, True)):
+        path = export_onnx(capture(Loud(level).eval(), (x,)), tmp_path / "a.onnx").path
+        row = row_of(path, "FLOP/s", max_flops=10 * WHOLE, example=None)
+        assert row.met is met
+        assert ("the cost depends on what the signal holds (0 operations on faint noise, " in row.note) is not met
+
+
 def test_what_is_fed_must_fit(tmp_path: Path) -> None:
     path = cutting(tmp_path / "a.onnx")
     wrong: dict[str, dict[str, Any]] = {

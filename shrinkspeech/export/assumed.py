@@ -12,9 +12,13 @@ from dataclasses import replace
 import numpy as np
 
 from shrinkspeech.errors import InputError
+from shrinkspeech.export.constants import bodies
 from shrinkspeech.export.feed import Feed
 from shrinkspeech.export.onnx_file import OnnxFile, dims_of
 from shrinkspeech.export.operations import operations
+
+CHOOSING = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
+"""Operators whose outputs are as long as their inputs' values say."""
 
 LENGTH = re.compile(r"(len|lens|length|lengths)$")
 
@@ -33,7 +37,25 @@ def decided(file: OnnxFile, feed: Feed) -> Feed:
     for name in feed.assumed:
         if name not in told:
             feed = _tried(file, feed, name, lengths)
-    return replace(feed, assumed=())
+    return _at_any_level(file, replace(feed, assumed=()))
+
+
+def _at_any_level(file: OnnxFile, feed: Feed) -> Feed:
+    """The feed, and a doubt where operators choose by what the signal holds, so that a louder one makes another count."""
+    if not any(node.op_type in CHOOSING for body in bodies(file.proto) for node in body.node):
+        return feed
+    signals = [name for name, x in feed.arrays.items() if np.issubdtype(x.dtype, np.floating) and x.size > feed.items]
+    known = {}
+    for kind, level in (("faint noise", 1.0), ("loud noise", 10.0), ("silence", 0.0)):
+        scaled = {name: (feed.arrays[name] * level).astype(feed.arrays[name].dtype) for name in signals}
+        count = _count(file, replace(feed, arrays={**feed.arrays, **scaled}))
+        if count is not None:
+            known[kind] = count
+    if len(set(known.values())) < 2:
+        return feed
+    text = ", ".join(f"{count:,.0f} operations on {kind}" for kind, count in known.items())
+    doubt = f"the cost depends on what the signal holds ({text}): count it on real inputs with 'shrinkspeech inspect'"
+    return replace(feed, doubts=(*feed.doubts, doubt))
 
 
 def _tried(file: OnnxFile, feed: Feed, name: str, lengths: list[int]) -> Feed:
