@@ -74,7 +74,7 @@ def seeded(model: nn.Module, inputs: tuple[Any, ...], seed: int = 0, run: Callab
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), undisturbed(model), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             return (run or model)(*copy.deepcopy(inputs))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
