@@ -14,6 +14,7 @@ from shrinkspeech.budget.goal import Goal
 from shrinkspeech.budget.registry import only_target
 from shrinkspeech.defaults import CHECKPOINT_EVERY, LEARNING_RATE, ROUND_TO, STEPS
 from shrinkspeech.fitting.checkpoint import Checkpoint
+from shrinkspeech.fitting.intake import refuse_half
 from shrinkspeech.fitting.randomness import seed_everything
 from shrinkspeech.fitting.recipe import load_recipe
 from shrinkspeech.fitting.report import FitReport, Fitted, Reached
@@ -84,6 +85,7 @@ def fit(
     refuse_state(captured.graph_module, "a fit")
     settings = settings or Settings()
     captured = for_training(captured, settings.train_frozen)
+    refuse_half(captured)
     target = only_target({"flops": target_flops, **named_targets(targets)})
     chosen, listener = load_recipe(recipe), on_progress or (lambda progress: None)
     groups = label(captured) if groups is None else groups

@@ -23,6 +23,7 @@ from shrinkspeech.defaults import LEARNING_RATE, ROUND_TO, STEPS
 from shrinkspeech.errors import BudgetError
 from shrinkspeech.files import replacing
 from shrinkspeech.fitting.fit import fitted, shrink
+from shrinkspeech.fitting.intake import refuse_half
 from shrinkspeech.fitting.randomness import seed_everything
 from shrinkspeech.fitting.recipe import load_recipe
 from shrinkspeech.fitting.report import Fitted
@@ -77,6 +78,7 @@ def sweep(
     refuse_state(captured.graph_module, "a fit")
     settings = settings or Settings()
     captured = for_training(captured, settings.train_frozen)
+    refuse_half(captured)
     targets = read_budgets(quantity, budgets)
     chosen = load_recipe(recipe)
     groups = label(captured) if groups is None else groups

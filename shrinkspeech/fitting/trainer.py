@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from shrinkspeech.errors import RecipeError
 from shrinkspeech.fitting.blame import blame
+from shrinkspeech.fitting.intake import Intake, one_number
 from shrinkspeech.fitting.recipe import Recipe
 from shrinkspeech.fitting.settings import Listener, Progress, Settings, Standing
 from shrinkspeech.fitting.taylor import random_projection
@@ -51,6 +52,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.settings, self.learning_rate, self.listener = recipe, settings, learning_rate, listener
         self.accelerator, self.where = Accelerator(), original.where
+        self.intake = Intake(original, recipe.name)
         self.teacher: nn.Module | None = None
         if recipe.loss is None or settings.distil > 0:
             self.teacher = original.copy().requires_grad_(False).to(self.accelerator.device)
@@ -197,7 +199,7 @@ class Trainer:
             outputs = model(*arguments)
             if self.recipe.loss is None:
                 return self._distance(outputs, arguments)
-            loss = self.recipe.loss(outputs, to_device(batch, self.accelerator.device))
+            loss = one_number(self.recipe.loss(outputs, to_device(batch, self.accelerator.device)), self.recipe.name)
             if self.teacher is not None:
                 loss = loss + self.settings.distil * self._distance(outputs, arguments)
             return loss
@@ -225,8 +227,8 @@ class Trainer:
 
     def inputs(self, batch: Any, device: Any) -> tuple[Any, ...]:
         """The model's arguments in a batch."""
-        given = self.recipe.inputs(batch)
-        return to_device(tuple(given) if isinstance(given, tuple | list) else (given,), device)
+        arguments: tuple[Any, ...] = to_device(self.intake(self.recipe.inputs(batch)), device)
+        return arguments
 
     def next_batch(self) -> Any:
         self.used += 1

@@ -52,6 +52,7 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
         raise CaptureError("TorchScript cannot be captured: give the module that it was made from")
     inputs = tuple(example_inputs)
     module = copied(unwrapped(model)).cpu().eval()
+    _refuse_names(module)
     fold_parametrisations(module)
     doubled = _double_batch(inputs)
     functions = own_functions(module, inputs)
@@ -72,6 +73,22 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
         raise refusals[0]
     fixed = f"; with fixed sizes: {failures[2]}" if failures[2] != failures[0] else ""
     raise CaptureError(f"torch.export cannot capture {type(model).__name__}: {failures[0]}{fixed}")
+
+
+def _refuse_names(model: nn.Module) -> None:
+    """A graph module has properties of its own (``code``), which hide what the model calls so.
+
+    Raises:
+        CaptureError: the model has such a name at its top.
+    """
+    top = (*dict(model.named_children()), *model._parameters, *model._buffers)
+    own = fx.GraphModule(nn.Module(), fx.Graph())
+    taken = [name for name in top if hasattr(own, name)]
+    if taken:
+        raise CaptureError(
+            f"'{taken[0]}' of {type(model).__name__} is a name that torch's graph modules keep for themselves: rename "
+            "it, or put the model into another (self.model = model), where it does no harm"
+        )
 
 
 def _settled(captured: Captured, module: nn.Module, strict: bool) -> Captured:

@@ -218,6 +218,8 @@ class Gate(nn.Module):
         keep = keep.repeat_interleave(self.read.inner.size).repeat(self.read.outer.size)
         shape = [1] * x.dim()
         shape[self.dim] = -1
+        if not (x.is_floating_point() or x.is_complex()):  # what is counted is there or not
+            return x * (keep.detach() > 0).to(x.dtype).view(shape)
         if widths.overrides:
             every: Tensor = _Scaled.apply(x, keep.to(x.dtype), self.dim, torch.arange(len(keep), device=keep.device))
             return every
