@@ -118,6 +118,9 @@ def test_the_way_back_keeps_its_length_when_saved(tmp_path: Path) -> None:
         (lambda m, z: torch.istft(z, n_fft=64, hop_length=16, window=m.window, length=390), 33),
         (lambda m, z: torch.istft(z, 64, window=m.window, center=False), 33),
         (lambda m, z: torch.istft(z, 64, 16), 33),
+        (lambda m, z: torch.istft(z, 64, 16, length=384).view(-1, 8, 48), 33),
+        (lambda m, z: torch.istft(z, 64, 16).view(z.shape[0], z.shape[2] - 1, 16), 33),
+        (lambda m, z: torch.istft(z, 64, 16, window=m.window, center=False).view(z.shape[0], z.shape[2] + 3, 16), 33),
         (lambda m, z: torch.istft(z, 64, 16, return_complex=True, onesided=False).abs(), 64),
     ],
 )
