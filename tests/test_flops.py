@@ -17,7 +17,7 @@ from shrinkspeech.groups.label import label
 from shrinkspeech.surgery.slice import slice as slice_graph
 
 REFEREED = {
-    sample.name: sample for sample in layers.SAMPLES if sample.name in ("wavenet", "tasnet", "conformer", "residual")
+    sample.name: sample for sample in layers.SAMPLES if sample.name in ("wavenet", "tasnet", "conformer", "film")
 }
 
 

@@ -12,6 +12,7 @@ assignments.py  x[…] = y, in forms with a derivative
 evaluation.py   evaluation mode, and what no mode switches
 frozen.py       parameters that their owner froze
 state.py        what a model writes into its own tensors
+repeats.py      what is computed twice from one input is computed once
 modes.py        train() and eval() of a captured graph
 sizes.py        inputs of other sizes
 proof.py        which dimensions are dynamic

@@ -29,6 +29,7 @@ from shrinkspeech.graph.modes import trainable
 from shrinkspeech.graph.normalise import normalise
 from shrinkspeech.graph.proof import proved_dynamic
 from shrinkspeech.graph.quiet import quiet
+from shrinkspeech.graph.repeats import merge_repeats
 
 
 def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | None = None) -> Captured:
@@ -223,6 +224,7 @@ def _from_program(
     normalise(graph_module)
     freeze_unfelt(graph_module)
     notes += evaluated(graph_module, in_evaluation=module is not None)
+    merge_repeats(graph_module)
     dynamic = tuple(
         frozenset(i for i, size in enumerate(value.shape) if not isinstance(size, int))
         if isinstance(value, Tensor)
