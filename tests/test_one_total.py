@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 from samples import layers, recurrences
+from torch import Tensor, nn
 
 import shrinkspeech
 from shrinkspeech.budget.amounts import human
+from shrinkspeech.export.file_cost import onnx_flops
 from shrinkspeech.fitting.recipe import Recipe
 from tests.command import run
 
@@ -53,3 +55,26 @@ def said(model: Path, onnx: Path, capsys: pytest.CaptureFixture[str]) -> dict[st
         "export": exported[1],
         "check": checked[1],
     }
+
+
+class Constants(nn.Module):
+    """What no input has a part in: a layer that starts from zeros, and a weight in two factors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line, self.again = nn.Linear(6, 8), nn.Linear(8, 8, bias=False)
+        self.a, self.b = nn.Parameter(torch.randn(8, 3)), nn.Parameter(torch.randn(3, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.line(x) + self.again(torch.zeros(1, 8))) @ (self.a @ self.b)
+
+
+def test_products_of_constants_cost_in_the_file_what_they_cost_in_the_graph(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    captured = shrinkspeech.capture(Constants().eval(), (torch.randn(2, 6),))
+    report = shrinkspeech.export_onnx(captured, tmp_path / "model.onnx")
+    assert (
+        report.flops
+        == onnx_flops(tmp_path / "model.onnx").flops
+        == 2 * (6 * 8 + 8 * 8) + (2 * 8 * 8 + 2 * 8 * 3 * 8) / 2
+    )

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from shrinkspeech.errors import ExportError
 from shrinkspeech.export.onnx_file import first_line
+from shrinkspeech.export.operators import COUNTS
 from shrinkspeech.export.real_numbers import use_real_numbers
 from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.captured import Captured
@@ -40,11 +41,13 @@ def onnx_model(captured: Captured) -> Any:
                 custom_translation_table=stand_ins.onnx_translations(),
                 input_names=input_names(captured),
                 output_names=output_names(captured),
+                optimize=False,
                 verbose=False,
             )
         except Exception as error:  # the exporter wraps anything, many lines long; the cause says what it was
             raise ExportError(f"this model cannot be written as ONNX: {first_line(_root(error))}") from error
         assert program is not None
+        optimise(program.model)
         program.rename_axes(_axis_names(program.model))
     fold_weights(program.model)
     tidy(program.model)
@@ -136,6 +139,22 @@ def _axis_names(model: Any) -> dict[Any, str]:
 RECURRENT = ("GRU", "LSTM", "RNN")
 
 
+def optimise(model: Any) -> None:
+    """torch's own optimisation, in place, but for contractions of constants: the file has all of those that the graph has.
+
+    A runtime folds them when it loads the file; here it would cost less than the graph that it was made from.
+    """
+    from onnxscript import optimizer
+    from onnxscript.rewriter import onnx_fusions
+
+    optimizer.optimize_ir(model, should_fold=_may_fold)
+    onnx_fusions.fuse(model)
+
+
+def _may_fold(node: Any) -> bool | None:
+    return False if node.op_type in COUNTS else None
+
+
 def fold_weights(model: Any) -> None:
     """Compute at export what depends on constants alone, such as the re-ordered weights of recurrent layers."""
     from onnxscript import optimizer
@@ -147,7 +166,7 @@ def fold_weights(model: Any) -> None:
                 value.name = f"{source.name}_onnx"
     with _silent():
         # Weights are larger than the optimiser's own limits, which leave them to be re-ordered at every run.
-        optimizer.fold_constants(model, input_size_limit=2**40, output_size_limit=2**28)
+        optimizer.fold_constants(model, input_size_limit=2**40, output_size_limit=2**28, should_fold=_may_fold)
         optimizer.remove_unused_nodes(model)
 
 
