@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from shrinkspeech.budget import quantities
-from shrinkspeech.defaults import TOLERANCE
+from shrinkspeech.defaults import HALF_TOLERANCE, TOLERANCE
 from shrinkspeech_cli.amounts import Limits
 from shrinkspeech_cli.model import Loading
 from shrinkspeech_cli.options import option, options
@@ -31,8 +31,13 @@ class Reference:
         option("Torch model that the file must agree with, or the RUN that it was exported from.", metavar="MODEL"),
     ] = None
     tolerance: Annotated[
-        float, option("Largest difference from the reference, relative to the largest output.", metavar="X")
-    ] = TOLERANCE
+        float | None,
+        option(
+            "Largest difference from the reference, relative to the largest output. By default "
+            f"{TOLERANCE:g}, or {HALF_TOLERANCE:g} for a model in float16.",
+            metavar="X",
+        ),
+    ] = None
 
     def capture(self, loading: Loading) -> Captured | None:
         """The reference model; ``RUN`` folders stand for the model in them.

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shrinkspeech.defaults import TOLERANCE
+from shrinkspeech.defaults import HALF_TOLERANCE, TOLERANCE
 from shrinkspeech_cli.model import Length
 from shrinkspeech_cli.options import option, options
 
@@ -21,8 +21,13 @@ def export(
     output: Annotated[Path, option("File to write.", "--output", "-o", metavar="FILE.onnx", show_default=False)],
     length: Length,
     tolerance: Annotated[
-        float, option("Largest difference from torch, relative to the largest output.", metavar="X")
-    ] = TOLERANCE,
+        float | None,
+        option(
+            "Largest difference from torch, relative to the largest output. By default "
+            f"{TOLERANCE:g}, or {HALF_TOLERANCE:g} for a model in float16.",
+            metavar="X",
+        ),
+    ] = None,
     with_frontend: Annotated[
         bool, option("Put the run's --features into the file, so that it takes samples.", "--with-frontend")
     ] = False,
@@ -36,7 +41,7 @@ def export(
 
     if output.is_dir():
         raise InputError(f"{output} is a folder: give a file name to -o, such as {output / 'model.onnx'}")
-    if tolerance <= 0:
+    if tolerance is not None and tolerance <= 0:
         raise InputError("--tolerance must be above zero")
     file = _model_file(run)
     facts = _facts(run)

@@ -6,14 +6,13 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shrinkspeech.defaults import TOLERANCE
 from shrinkspeech.errors import ExportError, InputError
 from shrinkspeech.export.assumed import decided
 from shrinkspeech.export.feed import Feed, Values, example_feed, single
 from shrinkspeech.export.file_cost import OnnxCost, cost_of, said_seconds
 from shrinkspeech.export.onnx_file import OnnxFile
 from shrinkspeech.export.parameters import parameters
-from shrinkspeech.export.parity import not_sound, parity, shapes_of, shapes_text, sized_as, sizes_to_try
+from shrinkspeech.export.parity import not_sound, parity, shapes_of, shapes_text, sized_as, sizes_to_try, tolerance_of
 from shrinkspeech.export.shapes import Example
 from shrinkspeech.export.timing import timing
 from shrinkspeech.graph.captured import Captured
@@ -63,7 +62,7 @@ def check(
     max_bytes: float | None = None,
     max_latency: float | None = None,
     reference: Captured | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     seconds: float | None = None,
     example: Example | None = None,
     values: Values | None = None,
@@ -78,7 +77,8 @@ def check(
         max_params: parameters, see ``export/parameters.py``.
         max_bytes: size of the file and of those beside it that hold its tensors.
         max_latency: time in s to process the example with a batch of one, on ``threads`` threads.
-        reference: a model that the file must agree with, within ``tolerance`` (relative), at several sizes.
+        reference: a model that the file must agree with, within ``tolerance`` (relative; by the type of its numbers where none
+            is given), at several sizes.
         seconds: audio that one item of the example holds, in s; needed where the file's metadata does not say it.
         example: shapes of the inputs; needed where neither metadata nor graph say them.
         values: what some inputs hold, such as lengths; needed where the cost depends on them and the metadata has none.
@@ -107,7 +107,7 @@ def check(
     if feed is not None and max_latency is not None:
         rows.append(_latency(file, feed, max_latency, threads, repeats))
     if reference is not None:
-        rows += _agreement(file, reference, tolerance)
+        rows += _agreement(file, reference, tolerance_of(reference) if tolerance is None else tolerance)
     return CheckReport(str(path), tuple(rows))
 
 

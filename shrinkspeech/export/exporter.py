@@ -14,14 +14,22 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from shrinkspeech import __version__
-from shrinkspeech.defaults import TOLERANCE
 from shrinkspeech.errors import ExportError, InputError
 from shrinkspeech.export.constants import weight_elements
 from shrinkspeech.export.feed import KEPT_VALUES
 from shrinkspeech.export.onnx_file import OnnxFile, dims_of, first_line
 from shrinkspeech.export.onnx_graph import input_names, onnx_model
 from shrinkspeech.export.parameters import CONSTANTS, PARAMETERS
-from shrinkspeech.export.parity import Difference, not_sound, parity, shapes_of, shapes_text, sized_as, sizes_to_try
+from shrinkspeech.export.parity import (
+    Difference,
+    not_sound,
+    parity,
+    shapes_of,
+    shapes_text,
+    sized_as,
+    sizes_to_try,
+    tolerance_of,
+)
 from shrinkspeech.files import replacing
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
@@ -73,7 +81,7 @@ def export_onnx(
     *,
     metadata: Mapping[str, str] | None = None,
     seconds: float = 1.0,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
 ) -> ExportReport:
     """Write a captured model as one ONNX file with dynamic batch and time where the capture has them.
 
@@ -83,7 +91,8 @@ def export_onnx(
             that are no signal (lengths, masks, states of a few numbers), and the shapes and differences of the comparison
             (``parity``) are added.
         seconds: audio that one item of the example batch holds, in s.
-        tolerance: largest difference from torch that is accepted, relative to the largest value of an output.
+        tolerance: largest difference from torch that is accepted, relative to the largest value of an output; by the type of
+            the model's numbers where none is given.
 
     Raises:
         ExportError: the model cannot be written as ONNX, or the file does not agree with it. Then no file is left, and
@@ -101,7 +110,7 @@ def export_onnx(
     model.producer_name, model.producer_version = "shrinkspeech", __version__
     model.metadata_props.clear()
     file = _serialised(model, {**(metadata or {}), **_own_metadata(captured, cost, seconds)})
-    compared, notes = _proved(captured, file, tolerance)
+    compared, notes = _proved(captured, file, tolerance_of(captured) if tolerance is None else tolerance)
     file = _with_entry(file, "parity", json.dumps([[item.shapes, item.difference] for item in compared]))
     with replacing(path) as temporary:
         temporary.write_bytes(file.data)

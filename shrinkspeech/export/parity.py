@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from shrinkspeech.defaults import HALF_TOLERANCE, TOLERANCE
 from shrinkspeech.errors import ExportError
 from shrinkspeech.export.onnx_file import OnnxFile, Shape, first_line
 from shrinkspeech.export.timing import feed_of
@@ -24,6 +25,12 @@ from shrinkspeech.graph.sizes import axes_of, extent, resized, size_at
 
 ONE_SIZE = "compared at 1 size only"
 """How the note begins that is a warning: the model may differ at any other size."""
+
+
+def tolerance_of(captured: Captured) -> float:
+    """What a model may differ by in onnxruntime, by the type of its numbers."""
+    numbers = (*captured.graph_module.parameters(), *captured.graph_module.buffers())
+    return HALF_TOLERANCE if any(x.dtype is torch.float16 for x in numbers) else TOLERANCE
 
 
 @dataclass(frozen=True)
