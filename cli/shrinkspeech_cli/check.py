@@ -56,7 +56,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Fed:
+class Feeding:
     """What the file is fed to be counted and timed, where its metadata does not say it."""
 
     panel: ClassVar[str] = "What the file is fed"
@@ -103,7 +103,7 @@ def check(
     limits: Limits,
     reference: Reference,
     loading: Loading,
-    fed: Fed,
+    fed: Feeding,
     threads: Annotated[int, option("Threads for the latency.", metavar="N", min=1)] = 1,
 ) -> None:
     """Measure an ONNX file; exit code 0 if every limit is met, 1 if one is not, 2 if it cannot be measured."""

@@ -25,7 +25,7 @@ from shrinkspeech.errors import InputError
 from shrinkspeech.graph.capture import capture
 from shrinkspeech.graph.captured import Captured
 
-KINDS = ("logmel", "mfcc", "lfcc")
+FEATURES = ("logmel", "mfcc", "lfcc")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def parse_features(text: str) -> Features:
         InputError: it cannot be read.
     """
     found = re.fullmatch(r"(\w+):(\d+)((?:,[^,]+)*)", text.replace(" ", ""))
-    if not found or found[1] not in KINDS or int(found[2]) < 1:
+    if not found or found[1] not in FEATURES or int(found[2]) < 1:
         raise _unreadable(text)
     parts = [part for part in found[3].split(",") if part]
     times = [part for part in parts if "=" not in part]

@@ -18,7 +18,7 @@ from shrinkspeech.data.rows import LABELS, SPEAKERS, Row, in_split
 from shrinkspeech.data.splits import Splits, split_rows
 from shrinkspeech.errors import InputError
 
-KINDS = ("class", "speaker", "speech", "clean", "none")
+TARGETS = ("class", "speaker", "speech", "clean", "none")
 
 
 @dataclass

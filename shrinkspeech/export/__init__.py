@@ -7,7 +7,7 @@ spectra.py      its spectra, in operators that ONNX has (fourier.py)
 onnx_file.py    a file, read once
 constants.py    what it holds
 feed.py         what it is fed
-operators.py    what its operators cost
+operator_costs.py what its operators cost
 file_cost.py    FLOP/s and parameters of a file
 timing.py       time in onnxruntime
 parity.py       agreement with torch

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from shrinkspeech.errors import ExportError
 from shrinkspeech.export.onnx_file import first_line
-from shrinkspeech.export.operators import COUNTS
+from shrinkspeech.export.operator_costs import COUNTS
 from shrinkspeech.export.real_numbers import use_real_numbers
 from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.captured import Captured
@@ -49,7 +49,7 @@ def onnx_model(captured: Captured) -> Any:
         assert program is not None
         optimise(program.model)
         program.rename_axes(_axis_names(program.model))
-    fold_weights(program.model)
+    compute_constants(program.model)
     tidy(program.model)
     return program.model
 
@@ -155,7 +155,7 @@ def _may_fold(node: Any) -> bool | None:
     return False if node.op_type in COUNTS else None
 
 
-def fold_weights(model: Any) -> None:
+def compute_constants(model: Any) -> None:
     """Compute at export what depends on constants alone, such as the re-ordered weights of recurrent layers."""
     from onnxscript import optimizer
 

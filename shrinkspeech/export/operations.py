@@ -16,7 +16,7 @@ from shrinkspeech.export.constants import bodies_of
 from shrinkspeech.export.feed import Array
 from shrinkspeech.export.fourier import PREFIX, points_of
 from shrinkspeech.export.onnx_file import OnnxFile, Shape, first_line, open_session
-from shrinkspeech.export.operators import CONTROL, COUNTS, FREE, TRANSFORMS, transform_cost
+from shrinkspeech.export.operator_costs import CONTROL, COUNTS, FREE, TRANSFORMS, transform_cost
 
 
 @dataclass(frozen=True)

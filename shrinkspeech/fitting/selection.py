@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, fx
 
 from shrinkspeech.axes.algebra import Axis, labels_of
-from shrinkspeech.fitting.taylor import owners, still
+from shrinkspeech.fitting.taylor import owners, weights_held
 from shrinkspeech.graph.captured import Captured, attribute
 from shrinkspeech.groups.groups import Group, Groups
 from shrinkspeech.rules.registry import Fold
@@ -198,7 +198,7 @@ class _Tape(fx.Interpreter):
     def __call__(self, *args: Any) -> Any:
         arguments = [x.detach().requires_grad_() if _real(x) else x for x in args]
         self.leaves = [x for x in arguments if _real(x)]
-        with torch.enable_grad(), still(self.module):
+        with torch.enable_grad(), weights_held(self.module):
             return self.run(*arguments)
 
     def run_node(self, n: fx.Node) -> Any:

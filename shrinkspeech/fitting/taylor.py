@@ -18,7 +18,7 @@ from shrinkspeech.surgery.insert import GatedModule
 
 
 @contextmanager
-def still(module: nn.Module) -> Iterator[None]:
+def weights_held(module: nn.Module) -> Iterator[None]:
     """Without gradients of the parameters: what only they would need is not kept in memory."""
     moving = [p for p in module.parameters() if p.requires_grad]
     for parameter in moving:
@@ -62,7 +62,7 @@ def taylor(
         for batch in batches:
             keeps = {name: torch.ones_like(score, requires_grad=True) for name, score in scores.items()}
             widths.overrides = dict(keeps)
-            with torch.backends.cudnn.flags(enabled=False), still(gated):
+            with torch.backends.cudnn.flags(enabled=False), weights_held(gated):
                 value = loss(gated, batch)
                 if not value.requires_grad:  # none of these groups reaches the loss
                     continue

@@ -54,7 +54,7 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
     inputs = tuple(example_inputs)
     module = copied(unwrapped(model)).cpu().eval()
     _refuse_names(module)
-    fold_parametrisations(module)
+    merge_parametrisations(module)
     doubled = _double_batch(inputs)
     functions = own_functions(module, inputs)
     failures: list[str] = []
@@ -65,7 +65,7 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
                 with kept(() if strict else functions):
                     program = _export(module, example, strict, every)
                     notes = (*_route_notes(strict, every), *lost(functions, all_of_them=strict))
-                    return _settled(_from_program(program, example, notes, module), module, strict)
+                    return _compared_with_model(_from_program(program, example, notes, module), module, strict)
             except CaptureError as error:
                 refusals.append(error)
             except Exception as error:
@@ -92,7 +92,7 @@ def _refuse_names(model: nn.Module) -> None:
         )
 
 
-def _settled(captured: Captured, module: nn.Module, strict: bool) -> Captured:
+def _compared_with_model(captured: Captured, module: nn.Module, strict: bool) -> Captured:
     """The capture once more with the sizes fixed that turned out not to be dynamic: numbers stand where symbols stood.
 
     Where torch has found out by itself that a size is fixed, a symbol of that value stands for it in the example alone.
@@ -186,7 +186,7 @@ def counting_modules() -> Iterator[None]:
         fx.Tracer.call_module = original  # type: ignore[method-assign]
 
 
-def fold_parametrisations(module: nn.Module) -> None:
+def merge_parametrisations(module: nn.Module) -> None:
     """Weight norm (both APIs) and other parametrisations become plain weights, in place; frozen ones stay frozen."""
     from torch.nn.utils import parametrize
 

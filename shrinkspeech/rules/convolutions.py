@@ -13,7 +13,7 @@ import torch
 from shrinkspeech.axes.algebra import Axis, Fixed
 from shrinkspeech.rules.contraction import contract
 from shrinkspeech.rules.registry import Effect, Literal, Site, rule
-from shrinkspeech.rules.windows import each, still
+from shrinkspeech.rules.windows import each, single_taps
 
 aten = torch.ops.aten
 
@@ -46,7 +46,7 @@ def conv_transpose(site: Site) -> Effect:
 def plain_windows(site: Site) -> list[bool]:
     """For each spatial axis whether the kernel is a single tap that meets every position."""
     taps = site.shape(site.arg(1))[2:]
-    return still(taps, each(site.arg(3, "stride"), len(taps), 1), each(site.arg(4, "padding"), len(taps), 0))
+    return single_taps(taps, each(site.arg(3, "stride"), len(taps), 1), each(site.arg(4, "padding"), len(taps), 0))
 
 
 def grouped(site: Site, equation: str) -> Effect:

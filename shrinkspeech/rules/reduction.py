@@ -12,7 +12,7 @@ import torch
 from shrinkspeech.axes.algebra import Axes, Fixed, labels_of
 from shrinkspeech.rules import masked
 from shrinkspeech.rules.registry import Effect, Masked, Read, Site, rule
-from shrinkspeech.rules.windows import each, slid
+from shrinkspeech.rules.windows import each, window_axes
 
 aten = torch.ops.aten
 
@@ -188,7 +188,10 @@ def pool(site: Site) -> Effect:
         stride = each(site.arg(2, "stride") or kernel, spatial, 1)
         return Effect(
             outputs=(
-                (*axes[:lead], *slid(site, axes[lead:], kernel, stride, each(site.arg(3, "padding"), spatial, 0))),
+                (
+                    *axes[:lead],
+                    *window_axes(site, axes[lead:], kernel, stride, each(site.arg(3, "padding"), spatial, 0)),
+                ),
             )
         )
     for axis in axes[lead:]:

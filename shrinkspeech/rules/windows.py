@@ -17,16 +17,18 @@ def each(value: Any, count: int, default: int) -> list[Any]:
     return values * count if len(values) == 1 else values
 
 
-def still(kernel: Sequence[Any], stride: Sequence[Any], padding: Sequence[Any]) -> list[bool]:
+def single_taps(kernel: Sequence[Any], stride: Sequence[Any], padding: Sequence[Any]) -> list[bool]:
     """For each axis whether its window is a single element that meets every other one: nothing slides there."""
     return [window == (1, 1, 0) for window in zip(kernel, stride, padding, strict=True)]
 
 
-def slid(site: Site, spatial: Axes, kernel: Sequence[Any], stride: Sequence[Any], padding: Sequence[Any]) -> Axes:
+def window_axes(
+    site: Site, spatial: Axes, kernel: Sequence[Any], stride: Sequence[Any], padding: Sequence[Any]
+) -> Axes:
     """The axes of the result: one under a window of a single element is the axis itself, any other one is fixed."""
     sizes = site.shape()[len(site.shape()) - len(spatial) :]
     result = []
-    for axis, size, plain in zip(spatial, sizes, still(kernel, stride, padding), strict=True):
+    for axis, size, plain in zip(spatial, sizes, single_taps(kernel, stride, padding), strict=True):
         if plain:
             result.append(axis)
         else:

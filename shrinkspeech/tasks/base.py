@@ -81,7 +81,7 @@ class Task(ABC):
 
     Attributes:
         name: what it is called in ``--task``, as it was registered.
-        kind: what the target of an example is, one of ``shrinkspeech.data.source.KINDS``.
+        kind: what the target of an example is, one of ``shrinkspeech.data.source.TARGETS``.
         settings: options that it alone has (``--set NAME=VALUE``), and what each is.
     """
 

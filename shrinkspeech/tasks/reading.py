@@ -18,7 +18,7 @@ from shrinkspeech.data.items import TRACK_RATE
 from shrinkspeech.errors import InputError
 from shrinkspeech.tasks.outputs import Observed, Output
 
-KINDS = ("auto", "logit", "probability", "log-probability")
+OUTPUTS_ARE = ("auto", "logit", "probability", "log-probability")
 TINY = 1e-6
 """Probabilities are kept this far from 0 and 1, so that their logits are finite."""
 
@@ -155,8 +155,8 @@ def find_reading(
     Raises:
         InputError: no output serves, two serve as well, or values are not what ``outputs_are`` says.
     """
-    if outputs_are not in KINDS:
-        raise InputError(f"cannot read outputs as '{outputs_are}': --outputs-are is {', '.join(KINDS)}")
+    if outputs_are not in OUTPUTS_ARE:
+        raise InputError(f"cannot read outputs as '{outputs_are}': --outputs-are is {', '.join(OUTPUTS_ARE)}")
     ways: dict[int, tuple[Rank, Way]] = {}
     for way in (way for output in observed.outputs for way in _ways(output, observed, counts)):
         ranked, number = rank(way), way.output.number
