@@ -55,3 +55,14 @@ def test_a_tolerance_that_is_given_holds(half: Captured, tmp_path: Path) -> None
     assert not (tmp_path / "m.onnx").exists()
     export_onnx(half, tmp_path / "m.onnx")
     assert not check(tmp_path / "m.onnx", reference=half, tolerance=1e-6).met
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+def test_recurrent_layers_in_half_precision_are_refused(kind: type[nn.Module], tmp_path: Path) -> None:
+    """onnxruntime ends the process when it opens some such files."""
+    captured = capture(kind(8, 6).half().eval(), (torch.randn(4, 5, 8).half(),))
+    with pytest.raises(
+        ExportError, match=rf"model \({kind.__name__}\)\) is in float16, with which onnxruntime may crash"
+    ):
+        export_onnx(captured, tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []

@@ -24,6 +24,7 @@ from shrinkspeech.export.parity import (
     Difference,
     not_sound,
     parity,
+    refuse_half_recurrence,
     shapes_of,
     shapes_text,
     sized_as,
@@ -103,6 +104,7 @@ def export_onnx(
     if not 0 < seconds < math.inf:
         raise InputError(f"the seconds of audio in the example must be a number above 0, not {seconds}")
     refuse_state(captured.graph_module, "an ONNX file")
+    refuse_half_recurrence(captured)
     captured.refuse_not_finite()
     model = onnx_model(captured)
     groups = label(captured)

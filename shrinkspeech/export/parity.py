@@ -18,8 +18,9 @@ from shrinkspeech.defaults import HALF_TOLERANCE, TOLERANCE
 from shrinkspeech.errors import ExportError
 from shrinkspeech.export.onnx_file import OnnxFile, Shape, first_line
 from shrinkspeech.export.timing import feed_of
-from shrinkspeech.graph.captured import Axis, Captured
+from shrinkspeech.graph.captured import Axis, Captured, attribute
 from shrinkspeech.graph.compare import distance, is_sound, seeded
+from shrinkspeech.graph.modes import is_recurrent
 from shrinkspeech.graph.proof import candidates
 from shrinkspeech.graph.sizes import axes_of, extent, resized, size_at
 
@@ -31,6 +32,21 @@ def tolerance_of(captured: Captured) -> float:
     """What a model may differ by in onnxruntime, by the type of its numbers."""
     numbers = (*captured.graph_module.parameters(), *captured.graph_module.buffers())
     return HALF_TOLERANCE if any(x.dtype is torch.float16 for x in numbers) else TOLERANCE
+
+
+def refuse_half_recurrence(captured: Captured) -> None:
+    """onnxruntime casts around recurrent layers in float16, and crashes with the whole process where convolutions stand beside.
+
+    Raises:
+        ExportError: there is such a layer; the message names it.
+    """
+    for node in captured.graph_module.graph.nodes:
+        weights = [attribute(captured.graph_module, str(x.target)) for x in node.all_input_nodes if x.op == "get_attr"]
+        if is_recurrent(node.target) and any(weight.dtype is torch.float16 for weight in weights):
+            raise ExportError(
+                f"{node.target} ({captured.where(node)}) is in float16, with which onnxruntime may crash: export the model in "
+                "float32 (model.float(), and its example)"
+            )
 
 
 @dataclass(frozen=True)
