@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, fx
@@ -140,14 +141,20 @@ RECURRENT = ("GRU", "LSTM", "RNN")
 
 
 def optimise(model: Any) -> None:
-    """torch's own optimisation, in place, but for contractions of constants: the file has all of those that the graph has.
+    """The optimisation that torch would do, in place, but for two things.
 
-    A runtime folds them when it loads the file; here it would cost less than the graph that it was made from.
+    Contractions of constants stay: a runtime folds them when it loads the file, and the file costs what its graph does.
+    A constant of 1e-8 is no zero: torch's optimiser takes it for one and removes the sum, and with it what keeps a norm from
+    dividing by 0.
     """
-    from onnxscript import optimizer
+    from onnxscript import optimizer, rewriter
     from onnxscript.rewriter import onnx_fusions
+    from onnxscript.rewriter.rules.common import _no_op
 
-    optimizer.optimize_ir(model, should_fold=_may_fold)
+    rough = {id(rule) for rule in _no_op.rules}
+    exact = tuple(rule for rule in rewriter._DEFAULT_REWRITE_RULES if id(rule) not in rough)
+    with mock.patch.object(rewriter, "_DEFAULT_REWRITE_RULES", exact):
+        optimizer.optimize_ir(model, should_fold=_may_fold)
     onnx_fusions.fuse(model)
 
 
