@@ -39,7 +39,7 @@ UNREADABLE = ["", "small", "-5", "0", "25%%", "1.2Q", "nan", "inf", "1e999", "25
 @pytest.mark.parametrize(("kind", "text", "amount"), AMOUNTS)
 def test_an_amount(kind: type[Quantity], text: str | float, amount: float) -> None:
     target = kind.parse(text)
-    assert target.value == pytest.approx(amount, rel=1e-12)
+    assert target.value == pytest.approx(amount, rel=1e-14)
     assert not target.relative
     assert target.amount(2 * amount) == target.value
     assert target.quantity is kind

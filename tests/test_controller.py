@@ -195,6 +195,15 @@ def test_without_any_gradient_all_widths_shrink_alike() -> None:
     assert (controller.price, controller.scale) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_gradient_of_which_a_part_is_not_finite_counts_as_none(value: float) -> None:
+    controller = controlled({"a": 40.0, "b": 20.0})
+    feel(controller, {"a": value, "b": 1.0})
+    controller.step(70.0)
+    assert widths_of(controller) == pytest.approx({"a": 20.0, "b": 10.0}, rel=1e-6)
+    assert not controller.momentum.any()
+
+
 def test_products_of_widths_have_both_slopes() -> None:
     """F = 2ab + 3b: ∂log F/∂log a is the share of the first term, ∂log F/∂log b is 1."""
     controller = controlled({"a": 40.0, "b": 20.0})

@@ -63,10 +63,12 @@ def test_one_element_stays_along_every_axis_that_does_not_change() -> None:
 
 
 def test_which_nodes_are_zero() -> None:
-    module = graph(lambda g, x: x, **{f"a{CONSTANT}": ZERO, f"b{CONSTANT}": ONES, "zeros": ZERO})
-    constants = [module.graph.create_node("get_attr", name) for name in (f"a{CONSTANT}", f"b{CONSTANT}", "zeros")]
-    assert [_is_zero(module, node) for node in constants] == [True, False, False]
-    computed = module.graph.call_function(aten.relu.default, (constants[0],), name=f"c{CONSTANT}")
+    some = torch.tensor([0.0, 1.0])
+    tensors = {f"a{CONSTANT}": ZERO, f"b{CONSTANT}": ONES, f"c{CONSTANT}": some, "zeros": ZERO}
+    module = graph(lambda g, x: x, **tensors)
+    constants = [module.graph.create_node("get_attr", name) for name in tensors]
+    assert [_is_zero(module, node) for node in constants] == [True, False, False, False]
+    computed = module.graph.call_function(aten.relu.default, (constants[0],), name=f"d{CONSTANT}")
     placeholder = next(iter(module.graph.nodes))
     assert [_is_zero(module, item) for item in (computed, placeholder, 0.0, None)] == [False] * 4
 

@@ -231,6 +231,7 @@ def test_the_plot_of_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [text.get_text() for text in eer.texts] == ["50%", "25%"]
     assert [text.get_text() for text in eer.get_xticklabels()] == ["80", "40", "160"]
     assert eer.get_legend() is not None
+    assert len(eer.xaxis.get_minorticklocs()) == 0
 
 
 def test_the_plot_without_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

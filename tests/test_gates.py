@@ -165,3 +165,28 @@ def test_a_grouped_convolution_reads_the_channels_inside_its_groups() -> None:
     assert torch.equal(first(x), x)
     widths.set({count: 2.0, inner: 3.0})
     assert first(x)[0, :, 0].tolist() == [1, 1, 1, 0] * 3
+
+
+def test_a_reader_after_a_change_in_place_has_a_gate_of_its_own() -> None:
+    """The first reader sees the feature, the second what a view of it has become."""
+
+    class Changed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.down = nn.Linear(3, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.up(x)
+            seen = y.view(y.shape)
+            first = self.down(seen)
+            y.mul_(3.0)
+            return first + self.down(seen)
+
+    torch.manual_seed(0)
+    x = torch.randn(4, 3)
+    captured = shrinkspeech.capture(Changed().eval(), (x,))
+    found = shrinkspeech.gate(captured, shrinkspeech.label(captured))
+    found.widths.set({"up": 4})
+    wanted = shrinkspeech.slice(captured, found.groups, {"up": 4}).graph_module(x)
+    assert torch.allclose(found(x), wanted, atol=1e-6)
+    assert sum(isinstance(child, Gate) for child in found.graph.children()) == 2

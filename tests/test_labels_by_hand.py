@@ -105,15 +105,14 @@ def test_what_is_computed_from_constants_alone_is_read_last() -> None:
     class Turned(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.first, self.matrix = nn.Linear(6, 8), nn.Parameter(torch.randn(8, 3))
+            self.first, self.matrix = nn.Conv1d(6, 8, 1), nn.Parameter(torch.randn(8, 3))
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.matrix.t().contiguous() @ self.first(x).transpose(0, 1)
+            return self.matrix.t() @ self.first(x)
 
-    captured = capture(Turned().eval(), (torch.randn(3, 6),))
-    found = label(captured)
+    found = label(capture(Turned().eval(), (torch.randn(2, 6, 5),)))
     reads = [read for effect in found.effects.values() for read in effect.reads if found.moves(read.axis)]
-    assert [str(read.node) for read in reads] == ["transpose"]
+    assert [str(read.node) for read in reads] == ["conv1d"]
 
 
 # -- records ------------------------------------------------------------------------------------------------------

@@ -215,3 +215,13 @@ def best_by_hand(x: Tensor, weights: Tensor, places: int) -> list[float]:
         left.remove(best)
         kept.append(best)
     return found
+
+
+def test_inputs_that_are_numbers_of_rows_have_no_gradient() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 6), nn.Linear(6, 2)).eval()
+    tokens = torch.randint(0, 9, (2, 5))
+    captured = shrinkspeech.capture(model, (tokens,))
+    loss = lambda found, batch: found(batch).square().mean()  # noqa: E731
+    scores = selection(captured, shrinkspeech.label(captured), [tokens], lambda batch: (batch,), loss)
+    assert sorted(scores["1"].tolist()) == [1, 2, 3, 4, 5, 6]

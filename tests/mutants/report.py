@@ -21,6 +21,12 @@ def reasons() -> dict[str, str]:
     return found
 
 
+def since() -> dict[str, str]:
+    """By the key of a fault that survived: what notices it since."""
+    found: dict[str, str] = tomllib.loads(REASONS.read_text(encoding="utf-8"))["since"]
+    return {key: f"changes something; noticed since by {test}" for key, test in found.items()}
+
+
 def by_folder(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return {
         folder: [row for row in rows if row.folder == folder] for folder in dict.fromkeys(row.folder for row in rows)
@@ -57,13 +63,14 @@ def summary(rows: Sequence[Row]) -> str:
 def page(rows: Sequence[Row]) -> str:
     """For the documentation: the table, and the survivors with a reason each."""
     known, commands = reasons(), dict.fromkeys((row.command, row.commit, row.date) for row in rows)
+    words = since() | known
     lines = [table(rows, known), ""]
     lines += [f"`{command}` ({date}, commit {commit})" for command, commit, date in commands]
     for folder, some in by_folder([row for row in rows if row.survived]).items():
         lines += ["", f"**{folder}**", "", "| where | fault | why it lives |", "|---|---|---|"]
         for row in some:
             change = "<br>".join(f"`{_cell(line)}`" for line in row.change.split(RETURN))
-            lines.append(f"| `{row.file}` {row.function} | {change} | {known.get(row.key, OPEN)} |")
+            lines.append(f"| `{row.file}` {row.function} | {change} | {words.get(row.key, OPEN)} |")
     return "\n".join(lines) + "\n"
 
 
