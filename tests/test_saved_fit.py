@@ -141,3 +141,12 @@ def test_an_evaluation_that_fails_on_the_original_is_told_at_once(captured: Capt
 
     with pytest.raises(ValueError, match="no positives"):
         fit(captured, _recipe(evaluate=evaluate), "70%", steps=4)
+
+
+def test_what_safetensors_gets_lies_in_order(fitted: Fitted) -> None:
+    """Whatever a fit has made of it."""
+    weight = fitted.captured.graph_module.get_parameter("inside.weight")
+    values, weight.data = weight.detach().clone(), weight.detach().T.contiguous().T
+    assert not weight.is_contiguous()
+    assert report._packed(weight).is_contiguous()
+    assert torch.equal(report._packed(weight), values)
