@@ -90,7 +90,7 @@ def main() -> None:
             (here if options.here else apart)(name, options.cache)
     rows = cached(options.cache)
     if not options.here and all(name in rows for name in ENTRIES):
-        PAGE.write_text(page(rows), encoding="utf-8")
+        PAGE.write_text(page({name: rows[name] for name in ENTRIES}), encoding="utf-8")
 
 
 def here(name: str, cache: Path) -> None:
