@@ -9,7 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from shrinkspeech.budget.flops import Flops
+from shrinkspeech.budget.goal import Goal
+from shrinkspeech.budget.params import Params
+from shrinkspeech.errors import BudgetError
 from shrinkspeech.graph.capture import capture
+from shrinkspeech.groups.label import label
 
 
 class Frames(nn.Module):
@@ -67,3 +72,16 @@ def test_batch_first_and_what_cannot_be_told_is_not(forward: Any) -> None:
 
 def test_a_pool_over_time_is_said() -> None:
     assert len(_said(Apply(lambda m, x: m.layer(x).mean(0)), 9, 3, 6)) == 1
+
+
+def test_an_amount_is_not_promised_where_the_batch_is_not_first() -> None:
+    """Shares hold; an amount would be that of 3 items for each of 9, and the count of parameters knows no items."""
+    captured = capture(Frames(batch_first=False).eval(), (torch.randn(9, 3, 6),))
+    groups = label(captured)
+    whole = Goal.whole(Flops, captured, groups)
+    assert whole.towards(Flops.parse("50%")).target == whole.original / 2
+    with pytest.raises(BudgetError, match=r"600 cannot be promised: input 0: .* time-first.*, or give a share"):
+        whole.towards(Flops.parse("600"))
+    assert Goal.whole(Params, captured, groups).towards(Params.parse("300")).target == 300
+    first = capture(Frames(batch_first=True).eval(), (torch.randn(3, 9, 6),))
+    assert Goal.whole(Flops, first, label(first)).towards(Flops.parse("4k")).target == 4_000

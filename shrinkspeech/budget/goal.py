@@ -32,6 +32,7 @@ class Goal:
         target: the amount that must not be exceeded.
         flops: FLOP/s at any widths, for reports.
         measure: the quantity of a sliced model, where the cost is only near it; None where it is exact.
+        doubt: why an amount of it would be that of something else, in a sentence; shares hold all the same.
     """
 
     quantity: type[Quantity]
@@ -43,6 +44,7 @@ class Goal:
     target: float
     flops: Polynomial
     measure: Callable[[Captured], float | None] = no_measure
+    doubt: str = ""
 
     @classmethod
     def whole(
@@ -69,14 +71,20 @@ class Goal:
             target=quantity.original,
             flops=count(captured, groups, seconds).total,
             measure=quantity.measure,
+            doubt=captured.time_first if kind.of_item else "",
         )
 
     def towards(self, target: Target) -> Goal:
         """The goal of a target.
 
         Raises:
-            BudgetError: it is above the original, or the smallest model costs more; the message says how much.
+            BudgetError: it is above the original, or the smallest model costs more; the message says how much. Or it is an
+                amount, and the model's batch is not where it is looked for.
         """
+        if self.doubt and not target.relative:
+            raise BudgetError(
+                f"the target {target.text} cannot be promised: {self.doubt}, or give a share, such as 25%"
+            )
         goal, text = replace(self, target=target.amount(self.original)), self.quantity.text
         if goal.smallest > goal.target:
             number = re.fullmatch(r"[0-9]{1,2}(\.[0-9]+)?", target.text)

@@ -19,21 +19,21 @@ FELT = 1e-5
 Place = tuple[int, int]
 
 
-def batch_notes(captured: Captured) -> tuple[str, ...]:
+def doubt(captured: Captured) -> str:
     """A sentence where the items of the first dimension depend on each other and those of another dimension do not."""
     leaves = pytree.tree_leaves(captured.example_inputs)
     first = next((i for i, x in enumerate(leaves) if isinstance(x, Tensor) and x.dim() > 1), None)
     if first is None or independent(captured, tied(captured, (first, 0))):
-        return ()
+        return ""
     others = [(first, dim) for dim in sorted(captured.dynamic[first]) if dim]
     found = next((place for place in others if independent(captured, tied(captured, place))), None)
     if found is None:
-        return ()
+        return ""
     items, batch = size_at(captured, (first, 0)), size_at(captured, found)
     return (
         f"input {first}: dimension 0 is taken for the batch, but its items depend on each other, and those of dimension "
         f"{found[1]} do not: the model is time-first. FLOP/s are too low by {items}/{batch}: wrap the model so that the batch "
-        "comes first (x.transpose(0, 1))",
+        "comes first (x.transpose(0, 1))"
     )
 
 

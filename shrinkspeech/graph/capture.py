@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 from shrinkspeech.errors import CaptureError
 from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.agreement import require_agreement
-from shrinkspeech.graph.batch import batch_notes
+from shrinkspeech.graph.batch import doubt
 from shrinkspeech.graph.captured import Captured, dynamic_spec, set_attribute, with_shapes
 from shrinkspeech.graph.evaluation import evaluated
 from shrinkspeech.graph.frozen import freeze_unfelt
@@ -235,7 +235,8 @@ def _from_program(
     reference = _in_evaluation(program) if module is None else module
     require_agreement(captured, reference)
     proved = proved_dynamic(captured, reference)
-    return replace(proved, notes=(*proved.notes, *batch_notes(proved)))
+    time_first = doubt(proved)
+    return replace(proved, notes=(*proved.notes, *filter(None, [time_first])), time_first=time_first)
 
 
 def _own(program: ExportedProgram) -> fx.GraphModule:

@@ -56,6 +56,7 @@ class Captured:
         numbers: values of the nodes that compute sizes.
         notes: what could not be had, in sentences.
         axes: the dynamic dimensions as they were proved, those that change together in one.
+        time_first: why the first dimension seems to be no batch, in a sentence; empty where it may be one.
     """
 
     graph_module: fx.GraphModule
@@ -65,6 +66,7 @@ class Captured:
     numbers: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     axes: tuple[Axis, ...] = ()
+    time_first: str = ""
 
     @property
     def batch(self) -> int:
