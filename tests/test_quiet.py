@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -56,3 +57,17 @@ def test_torch_is_heard_again_after(heard: io.StringIO, monkeypatch: pytest.Monk
     with quiet():
         logger.warning("asked for")
     assert "asked for" in heard.getvalue()
+
+
+def test_sizes_that_sympy_cannot_solve_are_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captured = shrinkspeech.capture(nn.Linear(4, 4).eval(), (torch.randn(2, 4),))
+
+    def unsolved(*args: object, **options: object) -> None:
+        raise NotImplementedError("The inequality, Eq(x/8 - 12, 0),\ncannot be solved")
+
+    monkeypatch.setattr(torch.export, "export", unsolved)
+    with pytest.raises(CaptureError, match=r"NotImplementedError: The inequality, Eq\(x/8 - 12, 0\), cannot be solved"):
+        captured.save(tmp_path / "model.pt2")
+    assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from shrinkspeech.errors import InputError
+from shrinkspeech.errors import CaptureError, InputError
 from shrinkspeech.files import replacing
 from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.copies import refuse_outdated, watch
@@ -156,15 +156,26 @@ class Captured:
             )
 
     def program(self, for_onnx: bool = False) -> ExportedProgram:
-        """The graph as an ``ExportedProgram`` in eval mode, with the same dynamic dimensions."""
+        """The graph as an ``ExportedProgram`` in eval mode, with the same dynamic dimensions.
+
+        Raises:
+            CaptureError: torch cannot export it once more, for instance as it cannot solve for the sizes.
+        """
         module = self.copy()
         if for_onnx:
             stand_ins.stand_in(module)
             own_memory(module)
             without_detours(module)
         spec = dynamic_spec(self.example_inputs, self.dynamic)
-        with stand_ins.tracing(), quiet():
-            program = torch.export.export(module, self.example_inputs, dynamic_shapes=spec, strict=False)
+        try:
+            with stand_ins.tracing(), quiet():
+                program = torch.export.export(module, self.example_inputs, dynamic_shapes=spec, strict=False)
+        except Exception as error:  # torch and sympy raise what they like
+            reason = " ".join(str(error).split())[:300]
+            raise CaptureError(
+                f"torch.export cannot write the captured graph as a program ({type(error).__name__}: {reason}): "
+                "make the sizes in its forward simpler, or fix the length"
+            ) from error
         if not for_onnx:
             stand_ins.restore(program.graph_module)
         return program
