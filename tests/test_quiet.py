@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -71,3 +72,20 @@ def test_sizes_that_sympy_cannot_solve_are_refused_in_a_sentence(
     with pytest.raises(CaptureError, match=r"NotImplementedError: The inequality, Eq\(x/8 - 12, 0\), cannot be solved"):
         captured.save(tmp_path / "model.pt2")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_route_that_failed_leaves_no_marks_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    export, seen = torch.export.export, list[Tensor]()
+
+    def marking(module: nn.Module, inputs: tuple[Tensor, ...], **options: Any) -> Any:
+        assert not hasattr(inputs[0], "_dynamo_dynamic_indices")
+        seen.append(inputs[0])
+        if len(seen) < 3:
+            inputs[0]._dynamo_dynamic_indices = {1}  # type: ignore[attr-defined]
+            raise ValueError("not enough values to unpack (expected 2, got 0)")
+        return export(module, inputs, **options)
+
+    monkeypatch.setattr(torch.export, "export", marking)
+    captured = shrinkspeech.capture(nn.Linear(4, 4).eval(), (torch.randn(2, 4),))
+    assert captured.dynamic == (frozenset(),)
+    assert len(seen) == 3

@@ -159,8 +159,10 @@ def _export(module: nn.Module, inputs: tuple[Any, ...], strict: bool, every: boo
 
 
 def _exported(module: nn.Module, inputs: tuple[Any, ...], spec: Any, strict: bool) -> ExportedProgram:
+    # torch.export marks the sizes of its inputs as dynamic, and where it fails it leaves the marks to the next route.
+    fresh = pytree.tree_map(lambda x: x.detach().clone() if isinstance(x, Tensor) else x, inputs)
     with stand_ins.tracing(), quiet(), counting_modules():
-        program = torch.export.export(module, inputs, dynamic_shapes=spec, strict=strict)
+        program = torch.export.export(module, fresh, dynamic_shapes=spec, strict=strict)
     stand_ins.restore(program.graph_module)
     return program
 
