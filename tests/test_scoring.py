@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import shrinkspeech
 from shrinkspeech.fitting.settings import Settings
-from shrinkspeech.fitting.taylor import still, taylor
+from shrinkspeech.fitting.taylor import taylor, weights_held
 from shrinkspeech.rules.cells import masked_cell
 from shrinkspeech.rules.recurrences import masked_state
 
@@ -71,7 +71,7 @@ def test_parameters_move_again_after_an_error() -> None:
     model.bias.requires_grad_(False)
 
     def fail() -> None:
-        with still(model):
+        with weights_held(model):
             assert not model.weight.requires_grad
             raise ZeroDivisionError
 
