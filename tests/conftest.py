@@ -27,7 +27,7 @@ settings.register_profile(
 settings.load_profile("shrinkspeech")
 
 
-LATER = "accelerate torchmetrics onnxscript onnxruntime matplotlib.pyplot torch._dynamo torch.onnx"
+LATER = "accelerate torchmetrics onnxscript onnxruntime matplotlib.pyplot networkx torch._dynamo torch.onnx"
 """What fits and exports import once they are called."""
 
 
@@ -43,7 +43,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def one_registry() -> None:
     """onnxscript reads 500 translations from its own source at each export, half of the time of a small one: here, once."""
     registry = importlib.import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
-    made = functools.cache(registry.from_torchlib)
+    original = registry.from_torchlib
+
+    @functools.cache
+    def made(**options: int) -> Any:
+        found = original(**options)
+        gc.collect()
+        gc.freeze()
+        return found
 
     def from_torchlib(**options: int) -> Any:
         found = copy.copy(made(**options))
