@@ -23,7 +23,7 @@ help:
 demo: $(VENV)/.demo
 	$(PY) -m sample_models.demo
 
-# coverage.py watches lines for next to nothing from Python 3.12 on (sys.monitoring); before, it takes as long again as the tests.
+# coverage.py watches lines for next to nothing from Python 3.12 on (sys.monitoring); before, the tests take half as long again.
 test: lint
 	@if test "$(COVERAGE)" = yes || { test "$(COVERAGE)" = auto && $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 12))'; }; then \
 		COVERAGE_CORE=$$($(PY) -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
