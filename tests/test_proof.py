@@ -214,3 +214,17 @@ def test_one_size_alone_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "warning: compared at 1 size only: 2×9×6" in out
     rows = [row for row in check(tmp_path / "model.onnx", reference=captured).rows if row.name.startswith("difference")]
     assert [row.note for row in rows] == ["compared at 1 size only: 2×9×6"]
+
+
+def test_a_size_that_torch_has_fixed_needs_no_second_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A linear layer fixes its features while it is traced; batch and length stay symbols."""
+    made, export = [], torch.export.export
+
+    def counted(*args: Any, **options: Any) -> Any:
+        made.append(args)
+        return export(*args, **options)
+
+    monkeypatch.setattr(torch.export, "export", counted)
+    captured = captured_of(lambda m, x: m(x), torch.randn(2, 7, 6))
+    assert dynamic(captured) == [{0, 1}]
+    assert len(made) == 1

@@ -71,7 +71,7 @@ class Goal:
             target=quantity.original,
             flops=count(captured, groups, seconds).total,
             measure=quantity.measure,
-            doubt=captured.time_first if kind.of_item else "",
+            doubt=captured.time_first if kind.per_item else "",
         )
 
     def towards(self, target: Target) -> Goal:

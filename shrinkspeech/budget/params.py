@@ -21,7 +21,7 @@ class Params(Quantity):
     """Elements of the parameters; one under several names counts once. Counted exactly."""
 
     name, unit, units = "params", "parameters", COUNTS
-    of_item = False
+    per_item = False
     example = "50k, 1.2M"
     help = "Parameters: 25%, 0.25x or 50k."
 

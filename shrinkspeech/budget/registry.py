@@ -30,7 +30,7 @@ class Quantity(ABC):
         units: what may stand behind a number, and how much it is worth.
         example: amounts for messages.
         help: what a target may be, in half a sentence for ``--help``.
-        of_item: it is that of one item of the batch, and so hangs on where the batch is.
+        per_item: whether it is that of one item, so that an amount means nothing where the batch cannot be told.
     """
 
     name: ClassVar[str]
@@ -38,7 +38,7 @@ class Quantity(ABC):
     units: ClassVar[Mapping[str, float]]
     example: ClassVar[str]
     help: ClassVar[str]
-    of_item: ClassVar[bool] = True
+    per_item: ClassVar[bool] = True
 
     def __init__(self, captured: Captured, groups: Groups, seconds: float = 1.0) -> None:
         """Of a labelled model.

@@ -21,7 +21,7 @@ class Size(Quantity):
     """
 
     name, unit, units = "size", "bytes", BYTES
-    of_item = False
+    per_item = False
     example = "300kB, 1.2MB"
     help = "Bytes of float32 weights in the ONNX file: 25% or 300kB."
 

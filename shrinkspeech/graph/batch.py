@@ -32,8 +32,8 @@ def doubt(captured: Captured) -> str:
     items, batch = size_at(captured, (first, 0)), size_at(captured, found)
     return (
         f"input {first}: dimension 0 is taken for the batch, but its items depend on each other, and those of dimension "
-        f"{found[1]} do not: the model is time-first. FLOP/s are too low by {items}/{batch}: wrap the model so that the batch "
-        "comes first (x.transpose(0, 1))"
+        f"{found[1]} do not: the model seems to be time-first, and then has {items}/{batch} times the FLOP/s that are said: "
+        "wrap it so that the batch comes first (x.transpose(0, 1))"
     )
 
 

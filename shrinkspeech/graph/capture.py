@@ -65,7 +65,7 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
                 with kept(() if strict else functions):
                     program = _export(module, example, strict, every)
                     notes = (*_route_notes(strict, every), *lost(functions, all_of_them=strict))
-                    return _compared_with_model(_from_program(program, example, notes, module), module, strict)
+                    return _with_fixed_sizes(_from_program(program, example, notes, module), module, strict)
             except CaptureError as error:
                 refusals.append(error)
             except Exception as error:
@@ -92,10 +92,10 @@ def _refuse_names(model: nn.Module) -> None:
         )
 
 
-def _compared_with_model(captured: Captured, module: nn.Module, strict: bool) -> Captured:
+def _with_fixed_sizes(captured: Captured, module: nn.Module, strict: bool) -> Captured:
     """The capture once more with the sizes fixed that turned out not to be dynamic: numbers stand where symbols stood.
 
-    Where torch has found out by itself that a size is fixed, a symbol of that value stands for it in the example alone.
+    A size that torch has found to be fixed by itself is a number already: that alone needs no second export.
     """
     nodes = [node for node in captured.graph_module.graph.nodes if node.op == "placeholder"]
     values = [node.meta.get("val") for node in nodes]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -10,110 +13,82 @@ from samples import Sample, apply, linear, randn, tensor
 aten = torch.ops.aten
 FRAMES = randn(2, 7, 6)
 
+
+def einsum(
+    name: str,
+    forward: Callable[..., Any],
+    min_groups: int = 1,
+    *,
+    frozen: tuple[str, ...] = (),
+    unknown: bool = False,
+    referee: bool = True,
+    **layers: Callable[[], Any],
+) -> Sample:
+    """A sample of ``aten.einsum`` on frames ``[2, 7, 6]``."""
+    made, operators = apply(forward, **layers), (aten.einsum.default,)
+    return Sample(name, made, FRAMES, operators, min_groups, frozen, unknown, referee)
+
+
 SAMPLES = [
-    Sample(
+    einsum(
         "einsum",
-        apply(
-            lambda m, x: torch.einsum("bts,bsc->btc", torch.einsum("btc,bsc->bts", m.a(x), m.b(x)), x),
-            a=linear(6, 9),
-            b=linear(6, 9),
-        ),
-        FRAMES,
-        (aten.einsum.default,),
+        lambda m, x: torch.einsum("bts,bsc->btc", torch.einsum("btc,bsc->bts", m.a(x), m.b(x)), x),
+        a=linear(6, 9),
+        b=linear(6, 9),
     ),
-    Sample(
-        "einsum_weight",
-        apply(lambda m, x: torch.einsum("btc,cd->bdt", m.a(x), m.w), a=linear(6, 9), w=tensor(9, 4)),
-        FRAMES,
-        (aten.einsum.default,),
-    ),
-    Sample(
-        "einsum_implicit",
-        apply(lambda m, x: m.b(torch.einsum("bti,io", x, m.w).mT), w=tensor(6, 9), b=linear(9, 4)),
-        FRAMES,
-        (aten.einsum.default,),
-    ),
-    Sample(
-        "einsum_dots",
-        apply(lambda m, x: m.b(torch.einsum("...i,io->...o", x, m.w)), w=tensor(6, 9), b=linear(9, 4)),
-        FRAMES,
-        (aten.einsum.default,),
-    ),
-    Sample(
+    einsum("einsum_weight", lambda m, x: torch.einsum("btc,cd->bdt", m.a(x), m.w), a=linear(6, 9), w=tensor(9, 4)),
+    einsum("einsum_implicit", lambda m, x: m.b(torch.einsum("bti,io", x, m.w).mT), w=tensor(6, 9), b=linear(9, 4)),
+    einsum("einsum_dots", lambda m, x: m.b(torch.einsum("...i,io->...o", x, m.w)), w=tensor(6, 9), b=linear(9, 4)),
+    einsum(
         "einsum_three",
-        apply(
-            lambda m, x: torch.einsum("bti,ij,jo->bto", m.a(x), m.w, m.v),
-            a=linear(6, 9),
-            w=tensor(9, 8),
-            v=tensor(8, 4),
-        ),
-        FRAMES,
-        (aten.einsum.default,),
+        lambda m, x: torch.einsum("bti,ij,jo->bto", m.a(x), m.w, m.v),
         2,
+        a=linear(6, 9),
+        w=tensor(9, 8),
+        v=tensor(8, 4),
     ),
-    Sample(
+    einsum(
         "einsum_path",
-        apply(
-            lambda m, x: aten.einsum.default("bti,ij,jo->bto", [m.a(x), m.w, m.v], path=[1, 2, 0, 1]),
-            a=linear(6, 9),
-            w=tensor(9, 8),
-            v=tensor(8, 4),
-        ),
-        FRAMES,
-        (aten.einsum.default,),
+        lambda m, x: aten.einsum.default("bti,ij,jo->bto", [m.a(x), m.w, m.v], path=[1, 2, 0, 1]),
         2,
+        a=linear(6, 9),
+        w=tensor(9, 8),
+        v=tensor(8, 4),
     ),
-    Sample(
+    einsum(
         "einsum_sums",
-        apply(
-            lambda m, x: torch.einsum("bti,bsj,ik->btsk", m.a(x), m.b(x), m.w).sum(2),
-            a=linear(6, 9),
-            b=linear(6, 5),
-            w=tensor(9, 4),
-        ),
-        FRAMES,
-        (aten.einsum.default,),
+        lambda m, x: torch.einsum("bti,bsj,ik->btsk", m.a(x), m.b(x), m.w).sum(2),
         2,
         referee=False,
+        a=linear(6, 9),
+        b=linear(6, 5),
+        w=tensor(9, 4),
     ),
-    Sample(
+    einsum(
         "einsum_elements",
-        apply(
-            lambda m, x: m.c(torch.einsum("bti,btj->btij", m.a(x), m.b(x)).flatten(2)),
-            a=linear(6, 4),
-            b=linear(6, 3),
-            c=linear(12, 2),
-        ),
-        FRAMES,
-        (aten.einsum.default,),
+        lambda m, x: m.c(torch.einsum("bti,btj->btij", m.a(x), m.b(x)).flatten(2)),
         2,
+        a=linear(6, 4),
+        b=linear(6, 3),
+        c=linear(12, 2),
     ),
-    Sample(
+    einsum(
         "einsum_weight_alone",
-        apply(
-            lambda m, x: m.b(torch.einsum("bti,jo->bto", m.a(x), m.w)), a=linear(6, 8), w=tensor(5, 9), b=linear(9, 4)
-        ),
-        FRAMES,
-        (aten.einsum.default,),
+        lambda m, x: m.b(torch.einsum("bti,jo->bto", m.a(x), m.w)),
         3,
+        a=linear(6, 8),
+        w=tensor(5, 9),
+        b=linear(9, 4),
     ),
-    Sample(
-        "einsum_one",
-        apply(lambda m, x: m.b(torch.einsum("bti->bit", m.a(x)).mT), a=linear(6, 8), b=linear(8, 4)),
-        FRAMES,
-        (aten.einsum.default,),
-        1,
-    ),
-    Sample(
+    einsum("einsum_one", lambda m, x: m.b(torch.einsum("bti->bit", m.a(x)).mT), 1, a=linear(6, 8), b=linear(8, 4)),
+    einsum(
         "einsum_diagonal",
-        apply(
-            lambda m, x: m.b(torch.einsum("btii->bti", m.a(x).unflatten(-1, (3, 3)))), a=linear(6, 9), b=linear(3, 4)
-        ),
-        FRAMES,
-        (aten.einsum.default,),
+        lambda m, x: m.b(torch.einsum("btii->bti", m.a(x).unflatten(-1, (3, 3)))),
         0,
         frozen=("einsum",),
         unknown=True,
+        a=linear(6, 9),
+        b=linear(3, 4),
     ),
     Sample(
         "einsum_broadcast",
