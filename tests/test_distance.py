@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import shrinkspeech
-from shrinkspeech.fitting.trainer import distance
+from shrinkspeech.fitting.distance import distance
 from tests.detector import SECONDS, train_batches
 
 

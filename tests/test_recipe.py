@@ -120,3 +120,21 @@ def test_functions_that_fail(tmp_path: Path) -> None:
     assert recipe.evaluate is not None
     with pytest.raises(RecipeError, match=r"evaluate\(\) of .* returns int"):
         recipe.evaluate(None)
+
+
+def test_a_generator_that_is_closed_inside_a_function_is_its_failure(tmp_path: Path) -> None:
+    recipe = load_recipe(_recipe(tmp_path, BATCHES, "def loss(outputs, batch):\n    raise GeneratorExit\n"))
+    assert recipe.loss is not None
+    with pytest.raises(RecipeError, match=r"loss\(\) of .*recipe.py fails: GeneratorExit"):
+        recipe.loss(None, None)
+    batches = iter(recipe.train_batches())
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+
+
+def test_gradients_stay_switched_on(tmp_path: Path) -> None:
+    off = "def loss(outputs, batch):\n    torch.set_grad_enabled(False)\n    return outputs.sum()\n"
+    recipe = load_recipe(_recipe(tmp_path, BATCHES, off))
+    assert recipe.loss is not None
+    assert not recipe.loss(torch.ones(2, requires_grad=True), None).requires_grad
+    assert torch.is_grad_enabled()

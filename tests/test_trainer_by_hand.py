@@ -17,7 +17,8 @@ from shrinkspeech.budget.flops import Flops
 from shrinkspeech.errors import RecipeError
 from shrinkspeech.fitting.recipe import Recipe
 from shrinkspeech.fitting.settings import Progress, Settings, Standing
-from shrinkspeech.fitting.trainer import Trainer, distance, optimiser_state, own_name
+from shrinkspeech.fitting.distance import distance
+from shrinkspeech.fitting.trainer import Trainer, optimiser_state, own_name
 from shrinkspeech.graph.captured import Captured
 
 PLAIN = Settings(distil=0.0, warm_up=0.25, weight_decay=0.125, clip=1e9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import replace
 from typing import Any
@@ -122,11 +123,26 @@ def test_sizes_that_were_not_proved_are_tried() -> None:
         (lambda y, _: 1.0, "the loss of 'r' does not depend on the model's outputs"),
         (lambda y, _: y.detach().mean(), "the loss of 'r' does not depend on the model's outputs"),
         (lambda y, _: y.argmax(), "the loss of 'r' does not depend on the model's outputs"),
+        (lambda y, _: torch.ones((), requires_grad=True) * 2, "the loss of 'r' does not depend on the model's outputs"),
+        (lambda y, _: torch.complex(y.mean(), y.std()), "loss() of 'r' returns a complex number"),
+        (lambda y, _: y.argmax(), "the loss of 'r' does not depend on the model's outputs"),
     ],
 )
-def test_a_loss_that_is_none_is_refused(captured: Captured, loss: Any, told: str) -> None:
+@pytest.mark.parametrize("distil", [0, 1])
+def test_a_loss_that_is_none_is_refused(captured: Captured, loss: Any, told: str, distil: float) -> None:
+    """Also where the distance to the original's outputs would go on without it."""
     with pytest.raises(RecipeError, match=re.escape(told)):
-        _fit(captured, (X,), loss, distil=0)
+        _fit(captured, (X,), loss, distil=distil)
+
+
+def test_a_batch_without_labels_moves_nothing(captured: Captured) -> None:
+    """Only the first loss must follow the outputs."""
+    calls = itertools.count()
+
+    def loss(outputs: Tensor, batch: Any) -> Tensor:
+        return outputs.square().mean() if next(calls) == 0 else torch.zeros(())
+
+    assert _fit(captured, (X,), loss, distil=0).report.steps == 8
 
 
 def test_what_is_counted_over_a_group_is_there_or_not() -> None:

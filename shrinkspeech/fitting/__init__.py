@@ -5,7 +5,8 @@ sweep.py         several budgets in one run
 stages.py        warm start, gates, repair
 tune.py          the last stage
 trainer.py       one optimiser step after another
-intake.py        whether a batch fits the model
+intake.py        whether a batch fits the model, and a loss its outputs
+distance.py      how far outputs are from the original's
 blame.py         where a loss or a gradient stops being finite
 controller.py    widths at a given cost
 selection.py     which units to keep, by what their readers need

@@ -115,7 +115,23 @@ def one_number(loss: Any, name: str) -> Tensor:
         raise RecipeError(
             f"loss() of '{name}' returns a tensor of shape {_shape(value)}: it must be one number, such as its mean()"
         )
+    if value.is_complex():
+        raise RecipeError(f"loss() of '{name}' returns a complex number: it must be a real one, such as its abs()")
     return value.reshape(())
+
+
+def depends(loss: Tensor, outputs: Any) -> bool:
+    """Whether a loss has a gradient towards any of the model's outputs; the graph of the loss stays for its backward pass."""
+    leaves = [x for x in pytree.tree_leaves(outputs) if isinstance(x, Tensor) and x.requires_grad]
+    if not loss.requires_grad or not leaves:
+        return False
+    return any(x is not None for x in torch.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True))
+
+
+def nothing(outputs: Any) -> Tensor:
+    """A zero that follows the outputs, without a slope: a step on it moves nothing."""
+    zeros = [x.flatten()[:0].sum() for x in pytree.tree_leaves(outputs) if isinstance(x, Tensor) and x.requires_grad]
+    return torch.stack(zeros).sum() if zeros else torch.zeros(())
 
 
 def _arranged(arguments: tuple[Any, ...], leaves: list[Any]) -> str:

@@ -17,6 +17,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from shrinkspeech.errors import RecipeError, ShrinkSpeechError
@@ -135,14 +136,17 @@ def _guarded(function: Callable[..., Any], title: str, check: Callable[[Any, str
     @wraps(function)
     def call(*args: Any) -> Any:
         with_error: BaseException
+        learning = torch.is_grad_enabled()
         try:
             value = function(*args)
         except ShrinkSpeechError:
             raise
-        except FAILURES as error:
+        except (*FAILURES, GeneratorExit) as error:
             with_error = error
         else:
             return check(value, title)
+        finally:
+            torch.set_grad_enabled(learning)  # what the user's code switches off ends with it
         raise RecipeError(f"{title} fails: {blame(with_error)}") from with_error
 
     return call
@@ -165,6 +169,8 @@ def _as_loss(value: Any, title: str) -> Tensor:
     if not isinstance(value, Tensor) or value.numel() != 1:
         kind = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise RecipeError(f"{title} returns {kind}: it must return one number as a tensor")
+    if value.is_complex():
+        raise RecipeError(f"{title} returns a complex number: it must return a real one, such as its abs()")
     return value.reshape(())
 
 

@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from shrinkspeech.errors import RecipeError
 from shrinkspeech.fitting.blame import blame
-from shrinkspeech.fitting.intake import Intake, one_number
+from shrinkspeech.fitting.distance import distance
+from shrinkspeech.fitting.intake import Intake, depends, nothing, one_number
 from shrinkspeech.fitting.recipe import Recipe
 from shrinkspeech.fitting.settings import Listener, Progress, Settings, Standing
 from shrinkspeech.fitting.taylor import random_projection
@@ -35,6 +36,7 @@ class Trainer:
     Attributes:
         step: optimiser steps of the cycle so far.
         used: batches drawn so far.
+        follows: whether a loss of the recipe was seen to depend on the model.
         recent: loss of the last 50 steps that moved the weights.
         skipped: steps of the cycle whose loss or gradient was not finite; ``in_a_row``: the last ones, without one between.
         metrics: what the recipe's ``evaluate`` returned last.
@@ -57,7 +59,7 @@ class Trainer:
         if recipe.loss is None or settings.distil > 0:
             self.teacher = original.copy().requires_grad_(False).to(self.accelerator.device)
         self.batches: Generator[Any, None, None] = self._endless()
-        self.used = 0
+        self.used, self.follows = 0, False
         self.restart(steps)
         self.metrics: dict[str, float] = {}
         self.unevaluated: str | None = None
@@ -98,17 +100,12 @@ class Trainer:
             Whether the weights were moved.
 
         Raises:
-            RecipeError: several steps in a row were not finite, or the loss does not depend on the model.
+            RecipeError: several steps in a row were not finite, or the loss is none (see ``loss``).
         """
         batch, before = self.next_batch(), {name: buffer.clone() for name, buffer in model.named_buffers()}
         for group in optimiser.param_groups:
             group["lr"] = self.learning_rate * self.schedule()
         loss = self.loss(model, batch)
-        if not loss.requires_grad:
-            raise RecipeError(
-                f"the loss of '{self.recipe.name}' does not depend on the model's outputs: compute it from them with torch, "
-                "without detach() or numpy"
-            )
         value = float(loss.detach())
         optimiser.zero_grad()
         self.accelerator.backward(loss)
@@ -193,16 +190,33 @@ class Trainer:
     # -- losses ---------------------------------------------------------------------------------------------------
 
     def loss(self, model: Any, batch: Any) -> Tensor:
-        """The task loss, the distance to the original's outputs, or their weighted sum."""
+        """The task loss, the distance to the original's outputs, or their weighted sum.
+
+        Raises:
+            RecipeError: the first loss is not a real number, or does not depend on the model.
+        """
         arguments = self.inputs(batch, self.accelerator.device)
         with self.accelerator.autocast():
             outputs = model(*arguments)
             if self.recipe.loss is None:
                 return self._distance(outputs, arguments)
-            loss = one_number(self.recipe.loss(outputs, to_device(batch, self.accelerator.device)), self.recipe.name)
+            loss = self._own_loss(outputs, batch)
             if self.teacher is not None:
                 loss = loss + self.settings.distil * self._distance(outputs, arguments)
             return loss
+
+    def _own_loss(self, outputs: Any, batch: Any) -> Tensor:
+        """The recipe's loss. The first must follow the model's outputs; a later one may be constant, if a batch has no labels."""
+        trains = torch.is_grad_enabled()
+        loss = one_number(self.recipe.loss(outputs, to_device(batch, self.accelerator.device)), self.recipe.name)
+        if trains and not self.follows:
+            self.follows = depends(loss, outputs)
+            if not self.follows:
+                raise RecipeError(
+                    f"the loss of '{self.recipe.name}' does not depend on the model's outputs: compute it from them with "
+                    "torch, without detach() or numpy"
+                )
+        return loss + nothing(outputs) if trains and not loss.requires_grad else loss
 
     def calibration_loss(self, model: Any, batch: Any, generator: torch.Generator) -> Tensor:
         """The task loss; without labels, what a square error to the original's outputs would feel."""
@@ -265,19 +279,6 @@ class Trainer:
         except Exception as error:  # the user's code may raise anything
             self.unevaluated = f"{type(error).__name__}: {error}"
             return {}
-
-
-def distance(x: Tensor, wanted: Tensor) -> Tensor:
-    """Mean square difference relative to the variance of what is wanted.
-
-    Infinite values, as in masks, are left out. If a wanted value is NaN, so is the distance: the step is then skipped.
-    """
-    known = ~wanted.isinf()
-    if not known.all():
-        x, wanted = x[known], wanted[known]
-    if not wanted.numel():
-        return x.sum()
-    return (x - wanted).square().sum() / (wanted.var(correction=0) * wanted.numel()).clamp_min(1e-8)
 
 
 def own_name(name: str) -> str:

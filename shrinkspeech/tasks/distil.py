@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from shrinkspeech.data.items import Batch
 from shrinkspeech.errors import InputError
-from shrinkspeech.fitting.trainer import distance
+from shrinkspeech.fitting.distance import distance
 from shrinkspeech.tasks.base import Task
 from shrinkspeech.tasks.outputs import Observed
 from shrinkspeech.tasks.registry import task
