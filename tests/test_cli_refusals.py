@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from shrinkspeech_cli.main import main
 
-from tests.command import BATCHES, FIT, LOSS, NAN, NET, refused, run, tiny_folder
+from tests.command import BATCHES, FIT, LOSS, NAN, NET, refused, run, tiny_folder, write_noise
 
 
 @pytest.fixture(autouse=True)
@@ -185,3 +186,69 @@ def test_bad_usage_has_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
         code, _, err = run(arguments, capsys)
         assert code == 2
         assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"--learning-rate": "nan"}, "--learning-rate must be a number above zero"),
+        ({"--learning-rate": "inf"}, "--learning-rate must be a number above zero"),
+        ({"--learning-rate": 0}, "--learning-rate must be a number above zero"),
+        ({"--seed": 2**70}, f"the seed {2**70} is too large"),
+    ],
+)
+def test_numbers_that_are_none(options: dict[str, object], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert expected in refused(_fit(options), capsys)
+
+
+def test_batch_larger_than_the_machine(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_noise(folder / "audio" / "a.wav")
+    assert "lower --batch-size or --crop" in refused([*_audio_fit(), "--batch-size", str(10**14)], capsys)
+
+
+def _unexpected() -> None:
+    raise LookupError("nobody\nforesaw this")
+
+
+def test_what_nobody_foresaw_is_a_sentence_and_a_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("shrinkspeech.loading.load.load", lambda *_, **__: _unexpected())
+    message = refused(["inspect", *NET], capsys)
+    assert "LookupError: nobody foresaw this" in message
+    assert "shrinkspeech --debug" in message
+    (file,) = tmp_path.glob("shrinkspeech-error-*.txt")
+    assert str(file) in message
+    told = file.read_text()
+    assert told.startswith(f"shrinkspeech inspect {' '.join(NET)}\n")
+    assert "in _unexpected" in told
+    assert f"torch {torch.__version__}" in told
+    with pytest.raises(LookupError):
+        main(["--debug", "inspect", *NET])
+
+
+def test_what_nobody_foresaw_on_a_full_disk(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    monkeypatch.setattr("shrinkspeech.loading.load.load", lambda *_, **__: _unexpected())
+    assert "please report it; 'shrinkspeech --debug …' shows where" in refused(["inspect", *NET], capsys)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(28, "No space left on device"), "cannot go on: No space left on device"),
+        (PermissionError(13, "Permission denied", "there.pt"), "cannot use there.pt: Permission denied"),
+        (MemoryError(), "more memory than there is"),
+    ],
+)
+def test_what_the_machine_refuses(
+    error: Exception, expected: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("shrinkspeech.loading.load.load", refuses)
+    assert expected in refused(["inspect", *NET], capsys)

@@ -75,6 +75,7 @@ FAULTS = {
     "path,segments\nx,1-0.5\n": "has a segment that ends before it begins",
     "path,segments\nx,all\n": "cannot read segments 'all': write start-end;start-end in seconds",
     '{"path": "x"}\n{"path": \n': "line 2: not JSON",
+    '{"path": ' + "[" * 100_000 + "]" * 100_000 + "}": "line 1: nested too deeply",
     '{"path": "x", "path": "y"}\n': "line 1: the column 'path' comes twice",
     '{"path": "x"}\n[1]\n': "line 2: not a JSON object",
     '[{"path": "x"}]\n': "is one JSON list: write JSON lines",

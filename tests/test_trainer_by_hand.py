@@ -15,9 +15,9 @@ from torch import Tensor, nn
 import shrinkspeech
 from shrinkspeech.budget.flops import Flops
 from shrinkspeech.errors import RecipeError
+from shrinkspeech.fitting.distance import distance
 from shrinkspeech.fitting.recipe import Recipe
 from shrinkspeech.fitting.settings import Progress, Settings, Standing
-from shrinkspeech.fitting.distance import distance
 from shrinkspeech.fitting.trainer import Trainer, optimiser_state, own_name
 from shrinkspeech.graph.captured import Captured
 

@@ -5,15 +5,15 @@ torch is imported inside the commands, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Sequence
+from itertools import takewhile
 
 import typer
 
 from shrinkspeech.errors import ShrinkSpeechError
-from shrinkspeech_cli import check, export, fit, inspect, sweep
+from shrinkspeech_cli import check, export, fit, inspect, sweep, unexpected
 
 HELP = """Shrink a trained speech model to a FLOP/s budget, and export it to ONNX.
 
@@ -52,25 +52,32 @@ def _version(wanted: bool) -> None:
 @app.callback(help=HELP, epilog=EXIT_CODES)
 def root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Show where an error comes from, as a Python traceback."),
 ) -> None:
-    """Options that go before the command."""
+    """Options that go before the command; ``main`` looks for --debug itself, since errors leave the command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; an expected error, or a file that cannot be used, is one line on stderr and exit code 2.
-
-    With ``SHRINKSPEECH_TRACEBACK=1`` in the environment the whole traceback is shown.
-    """
+    """Run one command; any error is one line on stderr and exit code 2. With --debug before the command, a traceback."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in takewhile(lambda argument: argument.startswith("-"), given)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".isinstance.treespec", category=FutureWarning)  # torch's own
-            app(args=None if arguments is None else list(arguments), prog_name="shrinkspeech")
-    except (ShrinkSpeechError, OSError) as error:
-        if os.environ.get("SHRINKSPEECH_TRACEBACK") or (isinstance(error, OSError) and not error.filename):
+            app(args=given, prog_name="shrinkspeech")
+    except Exception as error:
+        if debug:
             raise
-        text = f"cannot use {error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
-        print(f"Error: {' '.join(text.split())}", file=sys.stderr)
+        unexpected.tell(_text(error, given))
         sys.exit(2)
+
+
+def _text(error: Exception, arguments: Sequence[str]) -> str:
+    if isinstance(error, ShrinkSpeechError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot use {error.filename}: {error.strerror}" if error.filename else f"cannot go on: {error.strerror}"
+    return unexpected.sentence(error, arguments)
 
 
 if __name__ == "__main__":

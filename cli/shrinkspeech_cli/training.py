@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,8 +64,8 @@ class Training:
         """
         from shrinkspeech.errors import InputError
 
-        if self.learning_rate <= 0:
-            raise InputError("--learning-rate must be above zero")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError("--learning-rate must be a number above zero")
 
     def announce(self, captured: Captured) -> None:
         """Say what of the model was frozen by its owner, if anything, and what becomes of it."""

@@ -115,6 +115,8 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]
             record = json.loads(content, object_pairs_hook=partial(_once, path, line))
         except ValueError as error:
             raise InputError(f"{path}, line {line}: not JSON: write one object on each line ({error})") from error
+        except RecursionError:
+            raise InputError(f"{path}, line {line}: nested too deeply: write one flat object on each line") from None
         if not isinstance(record, dict):
             raise InputError(f"{path}, line {line}: not a JSON object: write one on each line")
         yield line, record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -104,6 +105,7 @@ def open_source(
     """
     if kind == "speech" and options.pad == "repeat":
         raise InputError("--pad repeat would repeat clips away from their labels: leave it out")
+    _refuse_huge(options.batch_size, length)
     main, splits, others = _manifests(options, kind)
     classes: dict[str, int] = {}
     notes: list[str] = []
@@ -191,3 +193,16 @@ def _clips(manifest: Manifest, split: str, options: DataOptions) -> Clips:
 
 def _open(rows: Sequence[Row], name: str, options: DataOptions) -> Clips:
     return Clips.open(rows, name, options.sample_rate, options.cache_mb)
+
+
+def _refuse_huge(batch_size: int, length: int) -> None:
+    """
+    Raises:
+        InputError: not even the samples of one batch fit into this machine's memory.
+    """
+    wanted, there = batch_size * length * 4, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if wanted > there:
+        raise InputError(
+            f"a batch of {batch_size} examples of {length} samples takes {wanted / 1e9:.3g} GB, and this machine has "
+            f"{there / 1e9:.3g} GB: lower --batch-size or --crop"
+        )

@@ -9,9 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from shrinkspeech.errors import InputError
+
 
 def seed_everything(seed: int) -> None:
-    """Seed ``random``, numpy and torch."""
+    """Seed ``random``, numpy and torch.
+
+    Raises:
+        InputError: torch has no such seed.
+    """
+    if not -(2**63) <= seed < 2**64:
+        raise InputError(f"the seed {seed} is too large: give one of at most 64 bits")
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

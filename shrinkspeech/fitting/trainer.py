@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from shrinkspeech.errors import RecipeError
+from shrinkspeech.errors import InputError, RecipeError
 from shrinkspeech.fitting.blame import blame
 from shrinkspeech.fitting.distance import distance
 from shrinkspeech.fitting.intake import Intake, depends, nothing, one_number
@@ -52,6 +52,8 @@ class Trainer:
         learning_rate: float,
         listener: Listener,
     ) -> None:
+        if not 0 < learning_rate < math.inf:
+            raise InputError(f"the learning rate is {learning_rate}: give a number above zero")
         self.recipe, self.settings, self.learning_rate, self.listener = recipe, settings, learning_rate, listener
         self.accelerator, self.where = Accelerator(), original.where
         self.intake = Intake(original, recipe.name)
@@ -206,7 +208,7 @@ class Trainer:
             return loss
 
     def _own_loss(self, outputs: Any, batch: Any) -> Tensor:
-        """The recipe's loss. The first must follow the model's outputs; a later one may be constant, if a batch has no labels."""
+        """The recipe's loss. The first must follow the outputs; a later one may be constant, of a batch without labels."""
         trains = torch.is_grad_enabled()
         loss = one_number(self.recipe.loss(outputs, to_device(batch, self.accelerator.device)), self.recipe.name)
         if trains and not self.follows:
