@@ -146,7 +146,7 @@ def test_a_skipped_step_counts_and_five_in_a_row_stop(captured: Captured) -> Non
         found.descend(model, optimiser, weights, STANDING)
     assert torch.equal(weights[0], before)
     assert weights[0].grad is None
-    found.recipe = replace(found.recipe, loss=loss)
+    found.losses.recipe = replace(found.recipe, loss=loss)
     assert found.descend(model, optimiser, weights, STANDING)
     assert (found.skipped, found.in_a_row) == (5, 0)
 
@@ -164,10 +164,10 @@ def test_the_loss_is_the_tasks_and_the_weighted_distance(captured: Captured) -> 
     apart = number(wanted.square().sum() / (wanted.var(correction=0) * wanted.numel()))
     task = number((2 * wanted).square().mean())
     assert number(trainer(captured).loss(doubled(captured), batch)) == pytest.approx(task)
-    assert trainer(captured).teacher is None
+    assert trainer(captured).losses.teacher is None
     both = trainer(captured, replace(PLAIN, distil=3.0))
     assert number(both.loss(doubled(captured), batch)) == pytest.approx(task + 3 * apart)
-    assert not any(p.requires_grad for p in both.teacher.parameters())  # type: ignore[union-attr]
+    assert not any(p.requires_grad for p in both.losses.teacher.parameters())  # type: ignore[union-attr]
     alone = trainer(captured, loss=None)
     assert number(alone.loss(doubled(captured), batch)) == pytest.approx(apart)
 
@@ -198,12 +198,12 @@ def test_distances_are_relative_to_the_variance_and_leave_out_infinite_values() 
 def test_the_distance_is_the_mean_over_real_outputs(captured: Captured) -> None:
     found = trainer(captured, replace(PLAIN, distil=1.0))
     one, two = torch.tensor([1.0, -1.0]), torch.tensor([2.0, -2.0])
-    found.teacher = lambda: (one, torch.tensor([3, 4]), {"more": two})  # type: ignore[assignment]
+    found.losses.teacher = lambda: (one, torch.tensor([3, 4]), {"more": two})  # type: ignore[assignment]
     outputs = (torch.zeros(2), torch.tensor([0, 0]), {"more": two + 2})
-    assert number(found._distance(outputs, ())) == pytest.approx((1.0 + 1.0) / 2)
-    found.teacher = lambda: torch.tensor([3, 4])  # type: ignore[assignment]
+    assert number(found.losses._distance(outputs, ())) == pytest.approx((1.0 + 1.0) / 2)
+    found.losses.teacher = lambda: torch.tensor([3, 4])  # type: ignore[assignment]
     with pytest.raises(RecipeError, match="no real-valued output"):
-        found._distance(torch.tensor([3, 4]), ())
+        found.losses._distance(torch.tensor([3, 4]), ())
 
 
 # -- data ---------------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def test_batches_start_again_and_are_counted(captured: Captured) -> None:
 @pytest.mark.parametrize("kind", [tuple, list, lambda items: items[0]])
 def test_inputs_of_a_batch_are_a_tuple(captured: Captured, kind: Any) -> None:
     x = torch.ones(4, 3)
-    given = trainer(captured, inputs=lambda batch: kind([batch])).inputs(x, "cpu")
+    given = trainer(captured, inputs=lambda batch: kind([batch])).losses.inputs(x, "cpu")
     assert isinstance(given, tuple)
     assert given[0] is x
 

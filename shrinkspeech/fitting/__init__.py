@@ -6,6 +6,7 @@ stages.py        warm start, gates, repair
 tune.py          the last stage
 trainer.py       one optimiser step after another
 intake.py        whether a batch fits the model, and a loss its outputs
+losses.py        what a fit descends
 distance.py      how far outputs are from the original's
 blame.py         where a loss or a gradient stops being finite
 controller.py    widths at a given cost

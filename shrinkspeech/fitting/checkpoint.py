@@ -15,9 +15,10 @@ import torch
 
 from shrinkspeech.errors import InputError
 from shrinkspeech.files import replacing
+from shrinkspeech.fitting.losses import to_device
 from shrinkspeech.fitting.randomness import random_state, set_random_state
 from shrinkspeech.fitting.stages.stage import Stage
-from shrinkspeech.fitting.trainer import Trainer, to_device
+from shrinkspeech.fitting.trainer import Trainer
 
 ENTRIES = {"identity", "stage", "state", "trainer", "random"}
 

@@ -9,12 +9,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from shrinkspeech.errors import InputError, RecipeError
 from shrinkspeech.fitting.blame import blame
-from shrinkspeech.fitting.distance import distance
-from shrinkspeech.fitting.intake import Intake, depends, nothing, one_number
+from shrinkspeech.fitting.losses import Losses, to_device
 from shrinkspeech.fitting.recipe import Recipe
 from shrinkspeech.fitting.settings import Listener, Progress, Settings, Standing
 from shrinkspeech.fitting.taylor import random_projection
@@ -36,7 +34,6 @@ class Trainer:
     Attributes:
         step: optimiser steps of the cycle so far.
         used: batches drawn so far.
-        follows: whether a loss of the recipe was seen to depend on the model.
         recent: loss of the last 50 steps that moved the weights.
         skipped: steps of the cycle whose loss or gradient was not finite; ``in_a_row``: the last ones, without one between.
         metrics: what the recipe's ``evaluate`` returned last.
@@ -56,12 +53,9 @@ class Trainer:
             raise InputError(f"the learning rate is {learning_rate}: give a number above zero")
         self.recipe, self.settings, self.learning_rate, self.listener = recipe, settings, learning_rate, listener
         self.accelerator, self.where = Accelerator(), original.where
-        self.intake = Intake(original, recipe.name)
-        self.teacher: nn.Module | None = None
-        if recipe.loss is None or settings.distil > 0:
-            self.teacher = original.copy().requires_grad_(False).to(self.accelerator.device)
+        self.losses = Losses(original, recipe, settings.distil, self.accelerator.device)
         self.batches: Generator[Any, None, None] = self._endless()
-        self.used, self.follows = 0, False
+        self.used = 0
         self.restart(steps)
         self.metrics: dict[str, float] = {}
         self.unevaluated: str | None = None
@@ -102,7 +96,7 @@ class Trainer:
             Whether the weights were moved.
 
         Raises:
-            RecipeError: several steps in a row were not finite, or the loss is none (see ``loss``).
+            RecipeError: several steps in a row were not finite, or the loss is none (see ``Losses``).
         """
         batch, before = self.next_batch(), {name: buffer.clone() for name, buffer in model.named_buffers()}
         for group in optimiser.param_groups:
@@ -192,59 +186,17 @@ class Trainer:
     # -- losses ---------------------------------------------------------------------------------------------------
 
     def loss(self, model: Any, batch: Any) -> Tensor:
-        """The task loss, the distance to the original's outputs, or their weighted sum.
-
-        Raises:
-            RecipeError: the first loss is not a real number, or does not depend on the model.
-        """
-        arguments = self.inputs(batch, self.accelerator.device)
+        """What a step descends, of a batch (see ``Losses``)."""
         with self.accelerator.autocast():
-            outputs = model(*arguments)
-            if self.recipe.loss is None:
-                return self._distance(outputs, arguments)
-            loss = self._own_loss(outputs, batch)
-            if self.teacher is not None:
-                loss = loss + self.settings.distil * self._distance(outputs, arguments)
-            return loss
-
-    def _own_loss(self, outputs: Any, batch: Any) -> Tensor:
-        """The recipe's loss. The first must follow the outputs; a later one may be constant, of a batch without labels."""
-        trains = torch.is_grad_enabled()
-        loss = one_number(self.recipe.loss(outputs, to_device(batch, self.accelerator.device)), self.recipe.name)
-        if trains and not self.follows:
-            self.follows = depends(loss, outputs)
-            if not self.follows:
-                raise RecipeError(
-                    f"the loss of '{self.recipe.name}' does not depend on the model's outputs: compute it from them with "
-                    "torch, without detach() or numpy"
-                )
-        return loss + nothing(outputs) if trains and not loss.requires_grad else loss
+            return self.losses(model, batch)
 
     def calibration_loss(self, model: Any, batch: Any, generator: torch.Generator) -> Tensor:
         """The task loss; without labels, what a square error to the original's outputs would feel."""
         if self.recipe.loss is None:
-            return random_projection(model(*self.inputs(batch, self.accelerator.device)), generator)
+            return random_projection(model(*self.losses.inputs(batch)), generator)
         return self.loss(model, batch)
 
-    def _distance(self, outputs: Any, arguments: tuple[Any, ...]) -> Tensor:
-        """Mean square difference to the original's outputs, relative to their variance."""
-        assert self.teacher is not None
-        with torch.no_grad():
-            wanted = self.teacher(*arguments)
-        pairs = zip(tree_leaves(outputs), tree_leaves(wanted), strict=True)
-        parts = [distance(x, y) for x, y in pairs if isinstance(y, Tensor) and y.is_floating_point()]
-        if not parts:
-            raise RecipeError(
-                "the model has no real-valued output to keep near the original's: give --distil 0 and a loss"
-            )
-        return torch.stack(parts).mean()
-
     # -- data -----------------------------------------------------------------------------------------------------
-
-    def inputs(self, batch: Any, device: Any) -> tuple[Any, ...]:
-        """The model's arguments in a batch."""
-        arguments: tuple[Any, ...] = to_device(self.intake(self.recipe.inputs(batch)), device)
-        return arguments
 
     def next_batch(self) -> Any:
         self.used += 1
@@ -293,8 +245,3 @@ def optimiser_state(model: nn.Module, optimiser: Any) -> dict[str, dict[str, Any
     inner = getattr(optimiser, "optimizer", optimiser)
     names = {id(parameter): own_name(name) for name, parameter in model.named_parameters()}
     return {names[id(p)]: dict(state) for p, state in inner.state.items() if id(p) in names}
-
-
-def to_device(value: Any, device: Any) -> Any:
-    """Every tensor inside ``value`` on ``device``."""
-    return tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, value)

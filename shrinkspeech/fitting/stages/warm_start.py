@@ -45,7 +45,7 @@ class WarmStart(SingleStep):
 
         scores = magnitude(part.captured, part.groups) if kind == "magnitude" else {}
         if kind == "selection":
-            inputs = partial(trainer.inputs, device="cpu")
+            inputs = partial(trainer.losses.inputs, device="cpu")
             scores = selection(part.captured, part.groups, batches, inputs, loss, device)
         others = [name for name in gates.widths.names if name not in scores]
         return scores | taylor(gates, batches, loss, others)
@@ -55,5 +55,5 @@ class WarmStart(SingleStep):
         trainer, units = self.job.trainer, part.ranks.best(widths)
         captured = part.captured
         if trainer.settings.fold and any(len(units[name]) < size for name, size in part.widths.items()):
-            captured = fold(captured, part.groups, units, (trainer.inputs(batch, "cpu") for batch in batches))
+            captured = fold(captured, part.groups, units, (trainer.losses.inputs(batch, "cpu") for batch in batches))
         return replace(part, captured=captured).slice(units)
