@@ -16,7 +16,7 @@ import torch
 
 from shrinkspeech.errors import ShrinkSpeechError
 from shrinkspeech.loading.expressions import is_guard, is_size
-from shrinkspeech.loading.load import _program
+from shrinkspeech.loading.files import _program
 from tests.hostile import CANARY, RUN, SPELT, Net, entry, places, program_of, put, watched, with_json
 
 

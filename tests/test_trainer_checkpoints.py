@@ -47,6 +47,11 @@ def doubled(state: State) -> State:
     return {name: 2 * x for name, x in state.items()}
 
 
+def within(state: State, place: str) -> State:
+    """The names of ``body`` as a wrapper of it has them."""
+    return {name.replace("body.", place): x for name, x in state.items()}
+
+
 LOSS = {"loss.weight": torch.ones(2)}
 
 CHECKPOINTS: dict[str, tuple[Callable[[State], Any], str]] = {
@@ -76,6 +81,14 @@ CHECKPOINTS: dict[str, tuple[Callable[[State], Any], str]] = {
     "two models": (lambda s: {"discriminator": LOSS, "generator": s}, ""),
     "options and paths": (lambda s: {"args": argparse.Namespace(lr=1, out=Path("x")), "model": s}, ""),
     "a module inside": (lambda s: {"state_dict": s, "tied": None}, ""),
+    "weights of the loss, no prefix": (lambda s: {"state_dict": s | LOSS}, "not the model's: loss.weight"),
+    "a compiled part": (lambda s: within(s, "body._orig_mod."), ""),
+    "a part on several devices": (lambda s: within(s, "body.module."), ""),
+    "everything at once": (
+        lambda s: {"state_dict": behind("model._orig_mod.", within(s, "body._orig_mod.")) | LOSS},
+        "those in 'state_dict' behind 'model._orig_mod.'",
+    ),
+    "a state beside the tensors": (lambda s: {**s, "body._extra_state": torch.ones(2)}, ""),
 }
 
 
@@ -87,8 +100,9 @@ def test_weights_are_found(name: str, net: Net, tmp_path: Path) -> None:
     x = torch.randn(2, 9, 6)
     assert torch.equal(captured.graph_module(x), net(x))
     said = [text for text in captured.notes if not text.startswith("input 0")]
-    assert len(said) == bool(note)
+    assert len(said) == bool(note) + (name == "everything at once")
     assert note in "".join(said)
+    assert all("loss.weight" in text for text in said[1:])
 
 
 @pytest.mark.parametrize(
@@ -105,6 +119,12 @@ def test_weights_are_found(name: str, net: Net, tmp_path: Path) -> None:
             "misshapen head.bias (7 for 3)",
         ),
         (lambda s: {**s, "more": torch.ones(1)}, "unexpected more"),
+        (lambda s: {**s, "body.3.weight": torch.ones(1)}, "unexpected body.3.weight"),
+        (lambda s: {**s, "7.weight": torch.ones(1)}, "unexpected 7.weight"),
+        (
+            lambda s: {"a.body.0.weight": s["body.0.weight"], "b.body.0.weight": s["body.0.weight"]},
+            "missing body.0.bias",
+        ),
         (lambda s: {"state_dict": behind("other_", s)}, "missing body.0.weight, body.0.bias, head.weight"),
     ],
 )
@@ -144,3 +164,92 @@ def test_torchscript_is_refused(net: Net) -> None:
     x = torch.randn(2, 9, 6)
     with pytest.raises(CaptureError, match="give the module that it was made from"):
         capture(torch.jit.trace(net, x), (x,))
+
+
+class Wrapped(nn.Module):
+    """A model inside of another, as trainers have it; ``deep`` puts one more around it."""
+
+    def __init__(self, deep: bool = False) -> None:
+        super().__init__()
+        self.net = Wrapped() if deep else Net()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.net(x)
+        return y
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_checkpoint_without_the_wrapper(deep: bool, net: Net, tmp_path: Path) -> None:
+    torch.save({"state_dict": behind("model.", net.state_dict())}, tmp_path / "model.ckpt")
+    factory = f"{Path(__file__).resolve()}:Wrapped(deep={deep})"
+    captured = load(tmp_path / "model.ckpt", factory=factory, example=SHAPE)
+    x = torch.randn(2, 9, 6)
+    assert torch.equal(captured.graph_module(x), net(x))
+
+
+class Counted(nn.Module):
+    """A module that keeps a number beside its tensors, and needs it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.factor = nn.Linear(6, 3), 1.0
+
+    def get_extra_state(self) -> float:
+        return self.factor
+
+    def set_extra_state(self, state: float) -> None:
+        if state < 0:
+            raise ValueError("no factor")
+        self.factor = state
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.inside(x) * self.factor
+        return y
+
+
+def test_a_state_beside_the_tensors_that_the_model_has(tmp_path: Path) -> None:
+    model, factory, file = Counted().eval(), f"{Path(__file__).resolve()}:Counted", tmp_path / "model.ckpt"
+    model.factor = 3.0
+    x, state = torch.randn(2, 9, 6), model.state_dict()
+    torch.save({"state_dict": behind("model.", state)}, file)
+    assert torch.equal(load(file, factory=factory, example=SHAPE).graph_module(x), model(x))
+    torch.save({name: value for name, value in state.items() if name != "_extra_state"}, file)
+    assert "holds no _extra_state: the model keeps its own" in load(file, factory=factory, example=SHAPE).notes[0]
+    torch.save({**state, "_extra_state": -1.0}, file)
+    with pytest.raises(LoadError, match=r"refuses what .* holds: .*no factor"):
+        load(file, factory=factory, example=SHAPE)
+
+
+class Normed(nn.Module):
+    """A convolution with the weight norm of one of torch's two kinds."""
+
+    def __init__(self, new: bool) -> None:
+        super().__init__()
+        norm: Any = nn.utils.parametrizations.weight_norm if new else nn.utils.weight_norm
+        self.conv = norm(nn.Conv1d(6, 4, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x)
+        return y
+
+
+@pytest.mark.parametrize("new", [True, False])
+@pytest.mark.filterwarnings("ignore:.*torch.nn.utils.weight_norm.*:FutureWarning")
+def test_a_weight_norm_of_the_other_kind(new: bool, tmp_path: Path) -> None:
+    model = Normed(not new).eval()
+    torch.save({"model": behind("net.", model.state_dict())}, tmp_path / "model.ckpt")
+    captured = load(
+        tmp_path / "model.ckpt", factory=f"{Path(__file__).resolve()}:Normed(new={new})", example=["2x6x20"]
+    )
+    x = torch.randn(2, 6, 20)
+    assert torch.allclose(captured.graph_module(x), model(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, AveragedModel, compiled])
+def test_wrappers_inside_are_taken_off(wrap: Any, net: Net) -> None:
+    outer = Net().eval()
+    outer.load_state_dict(net.state_dict())
+    outer.body = wrap(outer.body)
+    captured = capture(outer, (torch.randn(2, 9, 6),))
+    assert captured.parameters().keys() == net.state_dict().keys()
+    assert type(outer.body) is not nn.Sequential, "the user's model keeps its wrapper"

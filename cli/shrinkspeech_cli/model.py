@@ -28,8 +28,12 @@ class Loading:
     factory: Annotated[
         str | None,
         option(
-            "Function that builds the model: package.module:function or file.py:function.", metavar="MODULE:FUNCTION"
+            "Function that builds the model: package.module:function or file.py:Class(channels=8), in quotes.",
+            metavar="MODULE:FUNCTION",
         ),
+    ] = None
+    factory_args: Annotated[
+        Path | None, option("YAML or JSON with the arguments of the factory, by their names.", metavar="FILE")
     ] = None
     weights: Annotated[Path | None, option("Weights, where MODEL names the factory.", metavar="FILE")] = None
     trust_pickle: Annotated[bool, option("Unpickle whole objects. This runs the code in them.", "--trust-pickle")] = (
@@ -38,7 +42,8 @@ class Loading:
     example: Annotated[
         list[str] | None,
         option(
-            "Shape of an input, batch first, once for each input: 2x16000 or 2:int64. A .pt2 brings its own.",
+            "Shape of an input, batch first, once for each input: 2x16000, 2:int64, lengths=2:int64 or "
+            "batch.wave=2x16000 for a key of a dictionary. A .pt2 brings its own.",
             metavar="SHAPE",
         ),
     ] = None
@@ -46,7 +51,7 @@ class Loading:
     @property
     def named(self) -> bool:
         """Whether anything is said that belongs to a torch model alone."""
-        return bool(self.factory or self.weights or self.trust_pickle)
+        return bool(self.factory or self.factory_args or self.weights or self.trust_pickle)
 
     def has_example(self, model: str) -> bool:
         """Whether the file or ``--example`` says what the model's inputs are."""
@@ -62,6 +67,7 @@ class Loading:
         return load(
             model,
             factory=self.factory,
+            factory_args=self.factory_args,
             weights=self.weights,
             trust_pickle=self.trust_pickle,
             example=self.example,

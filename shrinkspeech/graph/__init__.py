@@ -2,6 +2,7 @@
 
 captured.py     the record that every later stage works on
 capture.py      from a module or an exported program to that record
+calls.py        what of a model is captured, and how it is called
 stand_ins.py    recurrent layers as one node while a graph is traced
 inverse_stft.py the same for the way back from a spectrum
 normalise.py    fewer forms of the same computation, none of which changes a result

@@ -21,6 +21,7 @@ from shrinkspeech.errors import CaptureError
 from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.agreement import require_agreement
 from shrinkspeech.graph.batch import doubt
+from shrinkspeech.graph.calls import prepare, unwrap_inside, unwrapped
 from shrinkspeech.graph.captured import Captured, dynamic_spec, set_attribute, with_shapes
 from shrinkspeech.graph.evaluation import evaluated
 from shrinkspeech.graph.frozen import freeze_unfelt
@@ -53,8 +54,10 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
         raise CaptureError("TorchScript cannot be captured: give the module that it was made from")
     inputs = tuple(example_inputs)
     module = copied(unwrapped(model)).cpu().eval()
+    unwrap_inside(module)
     _refuse_names(module)
     merge_parametrisations(module)
+    prepare(module, inputs)
     doubled = _double_batch(inputs)
     functions = own_functions(module, inputs)
     failures: list[str] = []
@@ -113,16 +116,6 @@ def _with_fixed_sizes(captured: Captured, module: nn.Module, strict: bool) -> Ca
     except Exception:
         return captured
     return replace(again, notes=captured.notes) if again.dynamic == captured.dynamic else captured
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside of what training wraps around it: several devices, an average of weights, ``torch.compile``."""
-    from torch.optim.swa_utils import AveragedModel
-
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
-    while (inner := model.module if isinstance(model, wrappers) else getattr(model, "_orig_mod", None)) is not None:
-        model = inner
-    return model
 
 
 def copied(model: nn.Module) -> nn.Module:

@@ -25,29 +25,35 @@ MIN_SAMPLES = 400
 """Inputs shorter than this (25 ms at 16 kHz) are taken for features, not for a waveform."""
 
 
-def examples(shapes: Sequence[str]) -> tuple[Tensor, ...] | None:
-    """Faint noise (or zeros and ones) of the shapes given, always the same; None where there are none.
+def examples(shapes: Sequence[str]) -> list[tuple[str, Tensor]]:
+    """Faint noise (or zeros and ones) of the shapes given, always the same, each with its name, empty where it has none.
 
     Raises:
         LoadError: a shape cannot be read.
     """
     generator = torch.Generator().manual_seed(0)
-    return tuple(_example(text, generator) for text in shapes) or None
+    return [(parted(text)[0], _example(text, generator)) for text in shapes]
+
+
+def parted(text: str) -> tuple[str, str]:
+    """Name and shape of ``lengths=2:int64``; the name is empty where there is none."""
+    name, _, shape = text.rpartition("=")
+    return name.strip(), shape
 
 
 def example_shape(text: str) -> tuple[tuple[int, ...], torch.dtype]:
-    """Sizes and type of ``2x16000`` or ``2:int64``.
+    """Sizes and type of ``2x16000``, ``2:int64`` or ``lengths=2:int64``.
 
     Raises:
         LoadError: it is neither.
     """
-    found = re.fullmatch(r"(\d+(?:x\d+)*)(?::(\w+))?", text.strip())
+    found = re.fullmatch(r"(\d+(?:x\d+)*)(?::(\w+))?", parted(text)[1].strip())
     dtype = DTYPES.get(found[2] or "float32") if found else None
     sizes = tuple(int(size) for size in found[1].split("x")) if found else ()
     if dtype is None or 0 in sizes:
         raise LoadError(
             f"cannot read --example {text}: write the sizes and perhaps a type, such as 2x16000 or 2:int64 "
-            f"({', '.join(DTYPES)})"
+            f"({', '.join(DTYPES)}), perhaps behind a name, such as lengths=2:int64"
         )
     return sizes, dtype
 

@@ -1,0 +1,91 @@
+"""What of a model is captured: what lies inside of wrappers, called with one tensor for each input, returning plain tensors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from inspect import Parameter, Signature, signature
+from typing import Any
+
+from torch import Tensor, nn
+
+RETURNED = ("logits", "embeddings", "last_hidden_state")
+"""Fields of a transformers.ModelOutput, the one to be had first: scores, a speaker's vector beside them, or features."""
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside of what training wraps around it: several devices, an average of weights, ``torch.compile``."""
+    from torch.optim.swa_utils import AveragedModel
+
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+    while (inner := model.module if isinstance(model, wrappers) else getattr(model, "_orig_mod", None)) is not None:
+        model = inner
+    return model
+
+
+def unwrap_inside(model: nn.Module) -> None:
+    """The same for every module of a model, in place."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if (inner := unwrapped(child)) is not child:
+                setattr(parent, name, inner)
+
+
+Call = Callable[[Callable[..., Any], tuple[Any, ...]], Any]
+"""From a module's own forward, and inputs by position, to what is to be returned."""
+
+
+def recast(model: nn.Module, parameters: Sequence[str], call: Call) -> None:
+    """Give a module, in place, a forward of these parameters that returns what ``call`` makes of its own.
+
+    Not by a module around it: names of its tensors, and its place in a graph, stay what they are.
+    """
+    kind, bound = type(model), vars(model).pop("forward", None)
+
+    def forward(self: nn.Module, *inputs: Any) -> Any:
+        return call(partial(kind.forward, self) if bound is None else bound, inputs)
+
+    taken = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("self", *parameters)]
+    forward.__signature__ = Signature(taken)  # type: ignore[attr-defined]
+    same = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    model.__class__ = type(kind.__name__, (kind,), {**same, "forward": forward})
+
+
+def prepare(model: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Make a module's forward, in place, one that can be captured: a parameter for each input also where it takes ``*args``,
+    for such inputs can have dynamic dimensions, and tensors where it returns a record of transformers."""
+    taken = list(signature(model.forward).parameters.values())
+    named = [p.name for p in taken if p.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)]
+    rest = next((p.name for p in taken if p.kind is Parameter.VAR_POSITIONAL), "input")
+    records = getattr(sys.modules.get("transformers.utils"), "ModelOutput", None)
+    if len(inputs) > len(named) or records is not None:
+        names = [*named[: len(inputs)], *(f"{rest}_{i}" for i in range(len(inputs) - len(named)))]
+        recast(model, names, lambda forward, values: plain(forward(*values), records))
+
+
+def by_name(model: nn.Module, count: int, names: Sequence[str]) -> None:
+    """Let a module take ``count`` inputs by position, and after them those of these names, in place."""
+    taken = list(signature(model.forward).parameters.values())[:count]
+    first = [p.name for p in taken if p.kind is not Parameter.VAR_POSITIONAL]
+    first += [f"input_{i}" for i in range(len(first), count)]
+
+    def call(forward: Callable[..., Any], values: tuple[Any, ...]) -> Any:
+        return forward(*values[:count], **dict(zip(names, values[count:], strict=True)))
+
+    recast(model, [*first, *names], call)
+
+
+def plain(returned: Any, records: type | None) -> Any:
+    """What a model returns, with tensors in the place of records: the scores, or else the features; a dictionary of both where
+    a speaker's vector stands beside scores.
+
+    Records of transformers would be named in the graph, so that whoever loads it would need transformers.
+    """
+    if records is not None and isinstance(returned, records):
+        fields = {name: x for name, x in returned.items() if isinstance(x, Tensor)}  # type: ignore[attr-defined]
+        found = {name: fields[name] for name in RETURNED if name in fields} or fields
+        return next(iter(found.values())) if len(found) == 1 or "embeddings" not in found else found
+    if type(returned) in (list, tuple):
+        return type(returned)([plain(x, records) for x in returned])
+    return returned
