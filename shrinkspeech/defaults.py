@@ -33,5 +33,8 @@ MIN_WIDTH = 1
 CHECKPOINT_EVERY = 100
 """Steps between two checkpoints."""
 
+TIMEOUT = 60.0
+"""Seconds that a check may take."""
+
 TOP_K = 3
 """Of the top-k accuracy."""

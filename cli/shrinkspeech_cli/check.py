@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from shrinkspeech.budget import quantities
-from shrinkspeech.defaults import HALF_TOLERANCE, TOLERANCE
+from shrinkspeech.defaults import HALF_TOLERANCE, TIMEOUT, TOLERANCE
 from shrinkspeech_cli.amounts import Limits
 from shrinkspeech_cli.model import Loading
 from shrinkspeech_cli.options import option, options
+from shrinkspeech_cli.time_limit import time_limit
 
 if TYPE_CHECKING:
     from shrinkspeech.export.check import CheckReport
@@ -105,26 +106,28 @@ def check(
     loading: Loading,
     fed: Feeding,
     threads: Annotated[int, option("Threads for the latency.", metavar="N", min=1)] = 1,
+    timeout: Annotated[float, option("Give up after so many seconds; 0 for no limit.", metavar="S", min=0)] = TIMEOUT,
 ) -> None:
     """Measure an ONNX file; exit code 0 if every limit is met, 1 if one is not, 2 if it cannot be measured."""
     from shrinkspeech.export.check import check as run_check
 
     known = quantities()
     allowed = {name: known[name].limit(text, f"--max-{name}") for name, text in limits.given().items()}
-    report = run_check(
-        file,
-        max_flops=allowed.get("flops"),
-        max_params=allowed.get("params"),
-        max_bytes=allowed.get("size"),
-        max_latency=allowed.get("latency"),
-        reference=reference.capture(loading),
-        tolerance=reference.tolerance,
-        seconds=fed.seconds,
-        example=_shapes(loading.example),
-        values=fed.values(),
-        batch=fed.batch,
-        threads=threads,
-    )
+    with time_limit(timeout, str(file)):
+        report = run_check(
+            file,
+            max_flops=allowed.get("flops"),
+            max_params=allowed.get("params"),
+            max_bytes=allowed.get("size"),
+            max_latency=allowed.get("latency"),
+            reference=reference.capture(loading),
+            tolerance=reference.tolerance,
+            seconds=fed.seconds,
+            example=_shapes(loading.example),
+            values=fed.values(),
+            batch=fed.batch,
+            threads=threads,
+        )
     _show(report)
     if not report.met:
         raise typer.Exit(1)

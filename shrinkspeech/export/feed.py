@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -72,7 +73,7 @@ def example_feed(
     generator = np.random.default_rng(0)
     for value in file.inputs:
         name, shape, kind = value.name, shapes[value.name], _kind(value)
-        few = int(np.prod(shape)) <= per_batch
+        few = math.prod(shape) <= per_batch
         if name in said:
             arrays[name] = _filled(name, said[name], shape, kind)
         elif np.issubdtype(kind, np.floating) and not few:
@@ -87,12 +88,15 @@ def example_feed(
 
 
 def _kind(value: Any) -> np.dtype[Any]:
-    return onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    kind = value.type.tensor_type.elem_type
+    if kind in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING) or kind not in onnx.TensorProto.DataType.values():
+        raise InputError(f"input '{value.name}' holds no numbers: only tensors of numbers can be fed")
+    return onnx.helper.tensor_dtype_to_np_dtype(kind)
 
 
 def _filled(name: str, numbers: Any, shape: Shape, kind: np.dtype[Any]) -> Array:
     given = np.asarray(numbers)
-    if given.size not in (1, int(np.prod(shape))):
+    if given.size not in (1, math.prod(shape)):
         text = "×".join(map(str, shape)) or "one number"
         raise InputError(f"--feed {name}: {given.size} numbers do not fill {text}: give one, or one for each element")
     filled = np.broadcast_to(given.reshape(-1), shape) if given.size == 1 else given.reshape(shape)

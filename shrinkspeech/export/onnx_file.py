@@ -136,6 +136,20 @@ def open_session(model: onnx.ModelProto | bytes | str | Path, threads: int = 1, 
         raise InputError(f"onnxruntime cannot load the model: {first_line(error)}") from error
 
 
+def run(session: Any, arrays: Mapping[str, Any], names: Sequence[str] | None = None) -> list[Any]:
+    """What a session makes of arrays by the names of its inputs: the outputs of these names, or all.
+
+    Raises:
+        InputError: onnxruntime cannot run the model on them.
+    """
+    try:
+        found: list[Any] = session.run(names, arrays)
+    except Exception as error:  # onnxruntime has an exception class for each status code
+        text = "; ".join("×".join(map(str, array.shape)) or "()" for array in arrays.values())
+        raise InputError(f"onnxruntime cannot run the model on inputs of {text}: {first_line(error)}") from error
+    return found
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its class."""
     lines = str(error).strip().splitlines()

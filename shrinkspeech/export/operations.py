@@ -11,11 +11,10 @@ from typing import Any
 import onnx
 from onnx import inliner
 
-from shrinkspeech.errors import InputError
 from shrinkspeech.export.constants import bodies_of
 from shrinkspeech.export.feed import Array
 from shrinkspeech.export.fourier import PREFIX, points_of
-from shrinkspeech.export.onnx_file import OnnxFile, Shape, first_line, open_session
+from shrinkspeech.export.onnx_file import OnnxFile, Shape, open_session, run
 from shrinkspeech.export.operator_costs import CONTROL, COUNTS, FREE, TRANSFORMS, transform_cost
 
 
@@ -97,10 +96,7 @@ def _run_for_shapes(model: onnx.ModelProto, named: Mapping[str, Any], arrays: Ma
     exposed.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in extra)
     session = open_session(exposed, optimise=False)
     names = [value.name for value in session.get_outputs() if value.name in wanted]
-    try:
-        values = session.run(names, arrays) if names else []
-    except Exception as error:  # onnxruntime has an exception class for each status code
-        raise InputError(f"onnxruntime cannot run the model on {shapes}: {first_line(error)}") from error
+    values = run(session, arrays, names) if names else []
     return sizes | {name: tuple(value.shape) for name, value in zip(names, values, strict=True)}
 
 

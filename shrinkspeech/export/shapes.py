@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,9 @@ from shrinkspeech.export.onnx_file import OnnxFile, Shape, dims_of
 
 Example = Sequence[Sequence[int]] | Mapping[str, Sequence[int]]
 """Shapes of the inputs, in the order of the graph or by name."""
+
+MOST_ELEMENTS = 2**31 - 1
+"""Numbers in an input: those of 37 hours of audio at 16 kHz."""
 
 TIME = re.compile(r"time|frame|sample|len|seq|^t$", re.IGNORECASE)
 """Names of a dimension that is no batch."""
@@ -23,7 +27,7 @@ def entry(file: OnnxFile, key: str, option: str) -> Any:
         return None
     try:
         return json.loads(file.metadata[key])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"the entry '{key}' of {file} is not JSON: give {option} ({error})") from error
 
 
@@ -64,6 +68,9 @@ def _fitting(value: Any, shape: Sequence[int]) -> Shape:
     if not fits:
         text = ", ".join(str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims)
         raise InputError(f"the example shape {tuple(shape)} does not fit input '{value.name}' ({text}) (--example)")
+    if any(size < 0 for size in shape) or math.prod(shape) > MOST_ELEMENTS:
+        text = "×".join(map(str, shape))
+        raise InputError(f"input '{value.name}' cannot be fed {text} numbers: give a shape with --example")
     return tuple(int(size) for size in shape)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from shrinkspeech.errors import InputError
-from shrinkspeech.export.onnx_file import OnnxFile
+from shrinkspeech.export.onnx_file import OnnxFile, run
 
 Inputs = Sequence[Any] | Mapping[str, np.ndarray[Any, Any]]
 """Inputs of one run: nested tensors in the order of the model's inputs, or arrays by name."""
@@ -44,7 +44,7 @@ def in_turns(sessions: Sequence[Any], inputs: Inputs, repeats: int) -> list[list
     for turn in range(WARM_UP + repeats):
         for session, feed, measured in zip(sessions, feeds, times, strict=True):
             start = time.perf_counter()
-            session.run(None, feed)
+            run(session, feed)
             if turn >= WARM_UP:
                 measured.append(time.perf_counter() - start)
     return times
