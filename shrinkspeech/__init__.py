@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from shrinkspeech.groups.groups import Group, Groups
     from shrinkspeech.groups.label import label
     from shrinkspeech.loading.load import load
+    from shrinkspeech.loading.load_into import load_into
     from shrinkspeech.surgery.insert import GatedModule, gate
     from shrinkspeech.surgery.slice import slice
 
@@ -47,6 +48,7 @@ _HOME = {
     "gate": "surgery.insert",
     "label": "groups.label",
     "load": "loading.load",
+    "load_into": "loading.load_into",
     "slice": "surgery.slice",
     "sweep": "fitting.sweep",
 }
@@ -65,6 +67,7 @@ __all__ = [
     "gate",
     "label",
     "load",
+    "load_into",
     "slice",
     "sweep",
 ]

@@ -10,6 +10,9 @@ factory.py     functions that build a model
 checkpoints.py the weights that fill it, wherever a trainer keeps them
 mapping.py     from the names of a checkpoint to the model's
 arguments.py   which input is which
+load_into.py   a small model back into its owner's own module:
+layers.py      the sizes of torch.nn's layers,
+heads.py       and of attention
 usercode.py    importing and calling the user's own Python
 examples.py    example inputs, written as shapes
 """

@@ -1,0 +1,324 @@
+"""A small model put back into its owner's own module: equal to the run's graph, or refused with the module's name."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import shrinkspeech
+from shrinkspeech import capture, label, load_into
+from shrinkspeech.errors import InputError
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.compare import max_difference, seeded
+
+
+class Convolutions(nn.Module):
+    """``[B, 6, T]``: groups, channels of their own, transposed, with every norm; ``share`` ties two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(6, 16, 3, padding=1), nn.BatchNorm1d(16)
+        self.c = nn.Conv1d(16, 16, 3, padding=1, groups=16)
+        self.d, self.e = nn.GroupNorm(4, 16), nn.Conv1d(16, 24, 3, padding=1, groups=4)
+        self.f, self.g = nn.PReLU(24), nn.ConvTranspose1d(24, 12, 4, stride=2, padding=1, groups=2)
+        self.h, self.i, self.j = nn.LayerNorm(12), nn.GroupNorm(1, 12, affine=False), nn.Conv1d(12, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.d(self.c(self.b(self.a(x)).relu()))
+        y = self.g(self.f(self.e(y)))
+        z: Tensor = self.j(self.i(self.h(y.transpose(1, 2)).transpose(1, 2)))
+        return z
+
+
+class Flat(nn.Module):
+    """``[B, 1, 8, T]``: two dimensions, instance norm, and norms without weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 12, 3, padding=1), nn.InstanceNorm2d(12, affine=True)
+        self.c, self.d = nn.Linear(12 * 8, 20), nn.LayerNorm(20, elementwise_affine=False)
+        self.e, self.f = nn.Linear(20, 20, bias=False), nn.RMSNorm(20)
+        self.g = nn.Linear(20, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.b(self.a(x)).relu().flatten(1, 2).transpose(1, 2)
+        z: Tensor = self.g(self.f(self.e(self.d(self.c(y))).relu()))
+        return z
+
+
+class Recurrent(nn.Module):
+    """``[B, T, 6]``: one layer of each kind, and one of two directions and layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.GRU(6, 12, batch_first=True), nn.LSTM(12, 10, batch_first=True, bidirectional=True)
+        self.c, self.d = nn.RNN(20, 8, batch_first=True, num_layers=2), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.d(self.c(self.b(self.a(x)[0])[0])[0])
+        return y
+
+
+class Cells(nn.Module):
+    """``[B, 6]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.GRUCell(6, 12), nn.LSTMCell(12, 10), nn.Linear(10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.c(self.b(self.a(x))[0])
+        return y
+
+
+class Attention(nn.Module):
+    """``[B, T, 6]``: torch's own, packed and with keys of another width; an embedding; a parameter of the model's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(6, 16)
+        self.b = nn.TransformerEncoderLayer(16, 4, 24, batch_first=True)
+        self.c = nn.MultiheadAttention(16, 2, kdim=6, vdim=6, batch_first=True)
+        self.d, self.e = nn.Embedding(50, 16), nn.Linear(16, 3)
+        self.shift = nn.Parameter(torch.randn(16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = torch.arange(x.shape[1], device=x.device)
+        y = self.b(self.a(x) + self.d(places) + self.shift)
+        z: Tensor = self.e(y + self.c(y, x, x, need_weights=False)[0])
+        return z
+
+
+class OwnAttention(nn.Module):
+    """As people write it, with a scale that it keeps; values may be narrower than keys."""
+
+    def __init__(self, size: int = 16, heads: int = 4) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim, self.scale = heads, size // heads, (size // heads) ** -0.5
+        self.o, self.q, self.k, self.v = (nn.Linear(size, size) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, time, _ = x.shape
+        q, k, v = (
+            f(x).view(batch, time, self.num_heads, self.head_dim).transpose(1, 2) for f in (self.q, self.k, self.v)
+        )
+        y = ((q @ k.transpose(2, 3)) * self.scale).softmax(-1) @ v
+        z: Tensor = self.o(y.transpose(1, 2).reshape(batch, time, -1))
+        return z
+
+
+class OwnTransformer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 16), OwnAttention(), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        z: Tensor = self.c(y + self.b(y))
+        return z
+
+
+class Tied(nn.Module):
+    """Two layers with one weight, a weight norm of each kind, and a keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 12), nn.Linear(12, 12)
+        self.c, self.d = nn.Linear(12, 12), nn.utils.parametrizations.weight_norm(nn.Conv1d(12, 8, 3, padding=1))
+        self.c.weight = self.b.weight
+        self.e = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor, *, gain: Tensor) -> Tensor:
+        y = self.c(self.b(self.a(x)).relu())
+        z: Tensor = self.e(self.d(y.transpose(1, 2)).transpose(1, 2)) * gain
+        return z
+
+
+class Written(nn.Module):
+    """A width that stands in the code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.inside = nn.Linear(6, 16), nn.Sequential(nn.Unflatten(-1, (4, 4)), nn.Flatten(-2))
+        self.b = nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.b(self.inside(self.a(x)))
+        return y
+
+
+class Scaled(nn.Module):
+    """A number in the code that follows from a width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 16), nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        z: Tensor = self.b(y / self.a.out_features)
+        return z
+
+
+def halved(captured: Captured, seed: int = 0, share: int = 2) -> Captured:
+    """Sliced to half of every group, to units that are drawn."""
+    groups, generator = label(captured), torch.Generator().manual_seed(seed)
+    kept = {
+        group.name: torch.randperm(group.size, generator=generator)[: max(1, group.size // share)].tolist()
+        for group in groups.shrinkable
+    }
+    return shrinkspeech.slice(captured, groups, kept)
+
+
+def made(kind: type[nn.Module]) -> Any:
+    torch.manual_seed(0)
+    return kind().eval()
+
+
+@cache
+def captured_of(kind: type[nn.Module]) -> Captured:
+    return capture(made(kind), (torch.randn(CASES[kind]),))
+
+
+CASES: dict[type[nn.Module], tuple[int, ...]] = {
+    Convolutions: (2, 6, 20),
+    Flat: (2, 1, 8, 20),
+    Recurrent: (2, 15, 6),
+    Cells: (2, 6),
+    Attention: (2, 15, 6),
+    OwnTransformer: (2, 15, 6),
+    Written: (2, 9, 6),
+    Scaled: (2, 9, 6),
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CASES if kind not in (Written, Scaled)])
+def test_every_layer_of_torch(kind: type[nn.Module]) -> None:
+    """The small module computes what the graph does, at other sizes too, and is captured as a model that costs as little."""
+    model, x = made(kind), torch.randn(CASES[kind])
+    small = halved(captured_of(kind))
+    names = list(model.state_dict())
+    found = load_into(model, small)
+    assert found.difference <= 1e-5
+    assert list(model.state_dict()) == names
+    longer = torch.randn(3, *x.shape[1:-1], x.shape[-1])
+    assert max_difference(seeded(model, (longer,)), seeded(small.graph_module, (longer,))) <= 1e-5
+    assert bool(found.notes) == (kind is Attention)
+    if not found.notes:
+        assert sum(p.numel() for p in model.parameters()) == small.parameter_count
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_attributes_say_the_sizes() -> None:
+    model = made(Convolutions)
+    captured = captured_of(Convolutions)
+    inner = next(group.name for group in label(captured) if group.size == 4)  # channels of a group of d and e
+    load_into(model, shrinkspeech.slice(captured, label(captured), {inner: 2, "e": [0, 2, 5], "g": 4}))
+    assert (model.a.in_channels, model.a.out_channels, model.b.num_features) == (6, 8, 8)
+    assert (model.c.groups, model.c.in_channels, model.d.num_channels) == (8, 8, 8)
+    assert (model.e.in_channels, model.e.out_channels, model.f.num_parameters) == (
+        8,
+        model.e.weight.shape[0],
+        model.e.out_channels,
+    )
+    assert (model.g.in_channels, model.g.out_channels) == (
+        model.g.weight.shape[0],
+        model.g.weight.shape[1] * model.g.groups,
+    )
+    assert model.h.normalized_shape == (model.g.out_channels,)
+    assert repr(model.a) == "Conv1d(6, 8, kernel_size=(3,), stride=(1,), padding=(1,))"
+
+
+def test_narrow_heads_are_filled_up() -> None:
+    model = made(Attention)
+    notes = load_into(model, halved(captured_of(Attention))).notes
+    assert notes[0].startswith("b.self_attn: 2 heads of 4, filled up with zeros from 2 of 2 (queries, keys)")
+    assert (model.b.self_attn.embed_dim, model.b.self_attn.num_heads, model.b.self_attn.head_dim) == (8, 2, 4)
+    assert (model.c.kdim, model.c.vdim, model.d.embedding_dim) == (6, 6, 8)
+
+
+def test_values_that_are_narrower_than_keys() -> None:
+    model, captured = made(OwnTransformer), captured_of(OwnTransformer)
+    groups = label(captured)
+    small = shrinkspeech.slice(captured, groups, {"b.q#0": [0, 2, 3], "b.q#1": [1, 2, 3], "b.v": [2]})
+    found = load_into(model, small)
+    assert found.difference <= 1e-5
+    assert "filled up with zeros" in found.notes[0]
+    assert (
+        model.b.num_heads * model.b.head_dim
+        == model.b.q.out_features
+        == model.b.v.out_features
+        == model.b.o.in_features
+    )
+
+
+def test_ties_and_norms_and_keywords(tmp_path: Path) -> None:
+    captured = shrinkspeech.load(f"{Path(__file__).resolve()}:Tied", example=["2x15x6", "gain=2x15x1"])
+    small = halved(captured)
+    small.save(tmp_path / "model.pt2")
+    model = made(Tied)
+    assert load_into(model, tmp_path).difference <= 1e-5
+    assert model.b.weight is model.c.weight
+    assert model.b.weight.shape == (6, 6)
+    x, gain = torch.randn(3, 9, 6), torch.randn(3, 9, 1)
+    with torch.no_grad():
+        assert max_difference(model(x, gain=gain), small.graph_module(x, gain)) <= 1e-5
+
+
+def test_a_wrapped_model_in_training() -> None:
+    """It stays in its mode and in its wrapper."""
+    model = made(Recurrent).train()
+    wrapped = nn.DataParallel(model)
+    load_into(wrapped, halved(captured_of(Recurrent)))
+    assert model.training
+    assert model.a.hidden_size == 6
+    assert sum(x.numel() for x in model.a._flat_weights) == sum(p.numel() for p in model.a.parameters())
+    model(torch.randn(2, 15, 6)).sum().backward()
+
+
+def uneven(captured: Captured) -> Captured:
+    groups = label(captured)
+    return shrinkspeech.slice(captured, groups, {group.name: 3 + i for i, group in enumerate(groups.shrinkable)})
+
+
+@pytest.mark.parametrize(
+    ("kind", "small", "expected"),
+    [
+        (
+            Recurrent,
+            uneven,
+            r"b \(LSTM\): its layers or directions have different widths \(l0 4, l0_reverse 5\)",
+        ),
+        (Written, halved, r"inside.0 \(Unflatten\): it does not run with them"),
+        (Scaled, halved, r"it computes something else then, off by .*torch.export.load\('model.pt2'\)"),
+    ],
+)
+def test_what_a_module_cannot_express_is_refused(kind: Any, small: Any, expected: str) -> None:
+    model = made(kind)
+    before, attributes = copy.deepcopy(model.state_dict()), repr(model)
+    with pytest.raises(InputError, match=expected):
+        load_into(model, small(captured_of(kind)))
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+    assert repr(model) == attributes
+
+
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    small = halved(captured_of(Cells))
+    with pytest.raises(InputError, match=r"Recurrent has no a\.weight_ih \(10 of 10 tensors are missing\)"):
+        load_into(made(Recurrent), small)
+    with pytest.raises(InputError, match=r"is no run: there is no model\.pt2 in it"):
+        load_into(made(Recurrent), tmp_path)
+
+
+def test_what_the_graph_does_not_use_stays() -> None:
+    model = made(Cells)
+    model.more = nn.Linear(3, 3)
+    notes = load_into(model, halved(captured_of(Cells))).notes
+    assert notes == ("more.weight, more.bias stay as they are: the graph does not use them",)
+    assert model.more.weight.shape == (3, 3)
