@@ -42,6 +42,10 @@ def test_file(tmp_path: Path) -> None:
     assert recipe.example_inputs is None
 
 
+def test_a_recipe_may_say_that_it_has_no_loss(tmp_path: Path) -> None:
+    assert load_recipe(_recipe(tmp_path, BATCHES, "loss = None\n")).loss is None
+
+
 def test_file_imports_what_lies_beside_it(tmp_path: Path) -> None:
     (tmp_path / "beside_recipe.py").write_text("VALUE = 3\n")
     assert load_recipe(_recipe(tmp_path, "from beside_recipe import VALUE\n", BATCHES, LOSS)).loss is not None

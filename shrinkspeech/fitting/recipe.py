@@ -1,7 +1,7 @@
 """Recipes: what a fit needs from the user, in one Python file.
 
     def train_batches():                 # yields batches; a fit starts it again when it ends
-    def loss(outputs, batch):            # one number as a tensor
+    def loss(outputs, batch):            # one number as a tensor; loss = None trains towards the original's outputs
     def evaluate(model):                 # optional: {"eer": 7.7}, shown before and after
     def example_inputs():                # optional: one tensor for each input of the model
     def inputs(batch):                   # optional: what of a batch the model takes; by default its first element
@@ -107,20 +107,23 @@ def _from_namespace(source: Any, name: str) -> Recipe:
     batches, loss = found["train_batches"], found["loss"]
     if batches is None:
         raise RecipeError(f"the recipe {name} has no train_batches(): write a function that yields training batches")
-    if loss is None:
+    if loss is None and not _says(source, "loss"):
         raise RecipeError(
-            f"the recipe {name} has no loss(outputs, batch): write one, "
-            "or give a folder of audio with --audio to train towards the original's outputs"
+            f"the recipe {name} has no loss(outputs, batch): write one, or loss = None to train towards the original's outputs"
         )
     evaluate, example, inputs = found["evaluate"], found["example_inputs"], found["inputs"]
     return Recipe(
         train_batches=_guarded_batches(batches, name),
-        loss=_guarded(loss, f"loss() of {name}", _as_loss),
+        loss=loss and _guarded(loss, f"loss() of {name}", _as_loss),
         evaluate=evaluate and _guarded(evaluate, f"evaluate() of {name}", _as_metrics),
         example_inputs=example and _guarded(example, f"example_inputs() of {name}", _as_tuple),
         inputs=first_of if inputs is None else _guarded(inputs, f"inputs() of {name}", _as_tuple),
         name=name,
     )
+
+
+def _says(source: Any, key: str) -> bool:
+    return key in source if isinstance(source, Mapping) else hasattr(source, key)
 
 
 def _function(source: Any, key: str, name: str) -> Callable[..., Any] | None:

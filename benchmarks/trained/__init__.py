@@ -1,0 +1,1 @@
+"""Public speech models with their trained weights, untouched, through ``inspect``, ``fit``, ``export`` and ``check``."""
