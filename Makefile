@@ -9,7 +9,7 @@ COVERAGE ?= auto
 FLOOR := 97
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test coverage lint mutants zoo clean
+.PHONY: help demo test coverage lint mutants zoo trained clean
 
 help:
 	@echo "make demo     install, then shrink a sample model and export it"
@@ -18,6 +18,8 @@ help:
 	@echo "make lint     install, then ruff and mypy"
 	@echo "make mutants  install, then put faults into the library and see which the tests notice (docs/testing.md)"
 	@echo "make zoo      install, then measure every model of the zoo (docs/coverage.md)"
+	@echo "make trained  install, then run trained public models through the four commands (docs/trained.md):"
+	@echo "              make trained REPOSITORIES=DIR AUDIO=DIR"
 	@echo "make clean    remove $(VENV), caches and build outputs"
 
 demo: $(VENV)/.demo
@@ -47,8 +49,11 @@ mutants: $(VENV)/.dev
 zoo: $(VENV)/.zoo
 	$(PY) -m tests.zoo.run
 
+trained: $(VENV)/.dev
+	$(PY) -m benchmarks.trained --repositories "$(REPOSITORIES)" --audio "$(AUDIO)"
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .trained build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:

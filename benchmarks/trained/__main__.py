@@ -17,7 +17,8 @@ from typing import Any
 
 from benchmarks.trained import packages
 from benchmarks.trained.commands import Places, through
-from benchmarks.trained.models import MODELS, Model
+from benchmarks.trained.models import Model
+from benchmarks.trained.table import MODELS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

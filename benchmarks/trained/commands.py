@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.trained.audio import VARIABLE
 from benchmarks.trained.models import Model
-from benchmarks.trained.packages import HOME, ROOT, command, packages, python
+from benchmarks.trained.packages import ROOT, command, packages, python
 
 LIMITS = {"inspect": 180, "fit": 600, "export": 240, "check": 120, "measure": 300}
 """s of processor time that each step may take."""
@@ -59,7 +59,7 @@ def run(arguments: list[str], places: Places, model: Model, step: str) -> Ended:
     """Run a process in the model's folder, on one thread and behind others in the queue for the processor."""
     environment = {
         **os.environ,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "cli")]),
         "PYTHONWARNINGS": "ignore",
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "200",
@@ -86,7 +86,9 @@ def run(arguments: list[str], places: Places, model: Model, step: str) -> Ended:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     with (places.run / f"{step}.log").open("w", encoding="utf-8") as log:
-        log.write(f"$ {shlex.join(arguments)}\n{out}\n{error}\n[{process.returncode}, {time.monotonic() - started:.0f} s]\n")
+        log.write(
+            f"$ {shlex.join(arguments)}\n{out}\n{error}\n[{process.returncode}, {time.monotonic() - started:.0f} s]\n"
+        )
     return Ended(process.returncode, out, error, seconds)
 
 
@@ -134,7 +136,14 @@ def through(model: Model, places: Places, steps: int) -> dict[str, Any]:
     if ended.status:
         sentence = ended.sentence if ended.status == 2 else " ".join(ended.out.split())[-300:]
         return {**row, "failed": "check", "sentence": sentence}
-    measure = [str(python()), "-m", "benchmarks.trained.measuring", model.name, str(places.run), repr(report["seconds"])]
+    measure = [
+        str(python()),
+        "-m",
+        "benchmarks.trained.measuring",
+        model.name,
+        str(places.run),
+        repr(report["seconds"]),
+    ]
     ended = run(measure, places, model, "measure")
     if ended.status:
         return {**row, "unmeasured": ended.sentence}

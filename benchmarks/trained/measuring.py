@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.trained.models import MODELS, Model
+from benchmarks.trained.models import Model
+from benchmarks.trained.table import MODELS
 
 REPEATS = 15
 

@@ -168,7 +168,9 @@ def enhance(model: Model, before: Run, after: Run) -> Result:
     """SI-SDR of what is made of speech with noise at 5 dB."""
     pairs = list(_mixtures(model))
     return "SI-SDR at 5 dB, dB", *(
-        float(np.mean([si_sdr(torch.from_numpy(run((noisy,))[0])[:, : clean.shape[1]], clean) for noisy, clean in pairs]))
+        float(
+            np.mean([si_sdr(torch.from_numpy(run((noisy,))[0])[:, : clean.shape[1]], clean) for noisy, clean in pairs])
+        )
         for run in (before, after)
     )
 

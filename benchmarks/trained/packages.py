@@ -7,7 +7,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from benchmarks.trained.models import MODELS
+from benchmarks.trained.table import MODELS
 
 ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".trained"

@@ -1,6 +1,6 @@
 """The recipe of the models that take features of their own: speech through the model's front end, and no labels.
 
-The model is named by ``SHRINKSPEECH_TRAINED_MODEL``. 
+The model is named by ``SHRINKSPEECH_TRAINED_MODEL``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the folder that 
 from benchmarks.trained.audio import batches
 from benchmarks.trained.inputs import FRONT_ENDS
 from benchmarks.trained.measuring import seconds_of
-from benchmarks.trained.models import MODELS
+from benchmarks.trained.table import MODELS
 
 MODEL = next(model for model in MODELS if model.name == os.environ["SHRINKSPEECH_TRAINED_MODEL"])
 

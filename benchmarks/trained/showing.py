@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.trained.commands import BUDGET, Places, fit_command, inspect_command
-from benchmarks.trained.models import MODELS, Model
+from benchmarks.trained.models import Model
 from benchmarks.trained.packages import ROOT
+from benchmarks.trained.table import MODELS
 from shrinkspeech.budget.amounts import human
 from shrinkspeech.files import replacing
 
@@ -62,7 +63,11 @@ def _typed(command: Sequence[str], model: Model) -> str:
     here = f"{model.here(Path(), Path('site-packages') if model.is_package else Path())}/"
     parts = [part.replace(f"{ROOT}/", "") for part in command]
     quoted = [f'"{part}"' if set(part) & set(" '(!") else part for part in parts]
-    return " ".join(["shrinkspeech", *quoted]).replace(here, "").replace(f"{model.folder}/{model.weights}", f"{model.weights}")
+    return (
+        " ".join(["shrinkspeech", *quoted])
+        .replace(here, "")
+        .replace(f"{model.folder}/{model.weights}", f"{model.weights}")
+    )
 
 
 def page(rows: Sequence[Mapping[str, str]]) -> str:
@@ -84,13 +89,13 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
 
 HEAD = """# Trained models of others
 
-Public speech models with the weights that their authors published, untouched, through `inspect`, `fit` (to {budget} of the FLOP/s),
-`export` and `check`, as a user types them in the model's own folder. Written by `python -m benchmarks.trained` (`make trained`), from
-`benchmarks/results/trained.csv`; neither code nor weights of these models are part of the project.
+Public speech models with the weights that their authors published, untouched, through `inspect`, `fit` (to {budget} of the
+FLOP/s), `export` and `check`, as a user types them in the model's own folder. Written by `python -m benchmarks.trained`
+(`make trained`), from `benchmarks/results/trained.csv`; neither code nor weights of these models are part of the project.
 
 Fits are short on purpose (their steps are in the table) and have no labels but those named in the commands. Metrics are of
-onnxruntime, before and after, on audio that no fit has met. Processor time of `inspect`, on a machine that others use too; time in
-onnxruntime is the median of one item as long as the example, on one thread, both files in turns.
+onnxruntime, before and after, on audio that no fit has met. Seconds of `inspect` are processor time, as others used the machine
+too; ms are the median time in onnxruntime of one item as long as the example, on one thread, both files in turns.
 
 **{through} of {rows} models ({share:.0f} %) go through all four commands.**"""
 
@@ -128,7 +133,9 @@ def _failures(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def _commands(row: Mapping[str, str]) -> str:
-    return f"### {row['name']}\n\n{row['source']}\n\n```sh\n{row['inspect_command']}\n{row['fit_command']} -o run\n```\n"
+    return (
+        f"### {row['name']}\n\n{row['source']}\n\n```sh\n{row['inspect_command']}\n{row['fit_command']} -o run\n```\n"
+    )
 
 
 def _escaped(text: str) -> str:
