@@ -45,9 +45,10 @@ def _pesto(name: str) -> Model:
         "pesto",
         f"pesto:load_model(checkpoint='{name}', step_size=10.0, sampling_rate=16000)",
         None,
-        ("2x16000",),
+        ("2x32000",),
         options=DISTIL,
         metric="semitones",
+        batch=4,
     )
 
 
@@ -62,6 +63,7 @@ def _gtcrn(data: str) -> Model:
         1.008,
         inputs="gtcrn",
         metric="spectra",
+        steps=100,
         batch=4,
     )
 
