@@ -101,7 +101,7 @@ def _zip_kind(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.partition("/")[2] for name in archive.namelist()]
-    except (zipfile.BadZipFile, OSError):
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return "is damaged or cut off: copy or save it again"
     if "archive_format" in names and any(name.startswith("models/") for name in names):
         return "export"
