@@ -7,6 +7,7 @@ ShrinkSpeechError            everything below; the command line prints its text 
 │   ├── RecipeError          a recipe without what the fit needs, or a loss that is not finite
 │   └── AudioError           audio that is missing, unreadable or of the wrong rate
 ├── CaptureError             a model that torch.export cannot capture
+│   └── NotRunningError      a model that does not run on its example inputs
 ├── RuleError                a rule of an operator that contradicts torch, loses an axis or fails
 ├── SliceError               a sliced graph that does not run or does not agree with its gated form
 └── ExportError              an ONNX file that does not agree with the model, or could not be written
@@ -41,6 +42,10 @@ class AudioError(InputError):
 
 class CaptureError(ShrinkSpeechError):
     """A model that torch.export cannot capture."""
+
+
+class NotRunningError(CaptureError):
+    """A model that does not run on its example inputs; its own error is the cause."""
 
 
 class RuleError(ShrinkSpeechError):

@@ -14,6 +14,7 @@ import typer
 
 from shrinkspeech.errors import ShrinkSpeechError
 from shrinkspeech_cli import check, export, fit, inspect, sweep, unexpected
+from shrinkspeech_cli.memory import keep_memory
 
 HELP = """Shrink a trained speech model to a FLOP/s budget, and export it to ONNX.
 
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; any error is one line on stderr and exit code 2. With --debug before the command, a traceback."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in takewhile(lambda argument: argument.startswith("-"), given)
+    keep_memory()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".isinstance.treespec", category=FutureWarning)  # torch's own

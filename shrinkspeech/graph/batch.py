@@ -19,14 +19,19 @@ FELT = 1e-5
 Place = tuple[int, int]
 
 
-def doubt(captured: Captured) -> str:
-    """A sentence where the items of the first dimension depend on each other and those of another dimension do not."""
+def doubt(captured: Captured, outputs: Any) -> str:
+    """A sentence where the items of the first dimension depend on each other and those of another dimension do not.
+
+    Args:
+        outputs: of the graph for the example.
+    """
+    before = _numbers(outputs)
     leaves = pytree.tree_leaves(captured.example_inputs)
     first = next((i for i, x in enumerate(leaves) if isinstance(x, Tensor) and x.dim() > 1), None)
-    if first is None or independent(captured, tied(captured, (first, 0))):
+    if first is None or independent(captured, tied(captured, (first, 0)), before):
         return ""
     others = [(first, dim) for dim in sorted(captured.dynamic[first]) if dim]
-    found = next((place for place in others if independent(captured, tied(captured, place))), None)
+    found = next((place for place in others if independent(captured, tied(captured, place), before)), None)
     if found is None:
         return ""
     items, batch = size_at(captured, (first, 0)), size_at(captured, found)
@@ -42,8 +47,12 @@ def tied(captured: Captured, place: Place) -> Sequence[Place]:
     return next((axis.places for axis in axes_of(captured) if place in axis.places), (place,))
 
 
-def independent(captured: Captured, places: Sequence[Place]) -> bool:
-    """Whether another first item along an axis changes the first item of the outputs alone."""
+def independent(captured: Captured, places: Sequence[Place], before: Sequence[Tensor]) -> bool:
+    """Whether another first item along an axis changes the first item of the outputs alone.
+
+    Args:
+        before: outputs of the graph for the example.
+    """
     leaves, spec = pytree.tree_flatten(captured.example_inputs)
     size = size_at(captured, places[0])
     changed = list(leaves)
@@ -56,13 +65,12 @@ def independent(captured: Captured, places: Sequence[Place]) -> bool:
             item.add_(noise * (x.std() + 1e-3))
     if size < 2 or all(old is new for old, new in zip(leaves, changed, strict=True)):
         return True
-    before = _outputs(captured, captured.example_inputs)
-    after = _outputs(captured, tuple(pytree.tree_unflatten(changed, spec)))
+    after = _numbers(seeded(captured.graph_module, tuple(pytree.tree_unflatten(changed, spec))))
     return all(_first_alone(x, y, size) for x, y in zip(before, after, strict=True))
 
 
-def _outputs(captured: Captured, inputs: tuple[Any, ...]) -> list[Tensor]:
-    return [x for x in tensors_of(seeded(captured.graph_module, inputs)) if x.is_floating_point()]
+def _numbers(outputs: Any) -> list[Tensor]:
+    return [x for x in tensors_of(outputs) if x.is_floating_point()]
 
 
 def _first_alone(before: Tensor, after: Tensor, size: int) -> bool:

@@ -17,20 +17,22 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.utils import _pytree as pytree
 
-from shrinkspeech.errors import CaptureError
+from shrinkspeech.errors import CaptureError, NotRunningError
 from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.agreement import require_agreement
 from shrinkspeech.graph.batch import doubt
 from shrinkspeech.graph.calls import prepare, unwrap_inside, unwrapped
-from shrinkspeech.graph.captured import Captured, dynamic_spec, set_attribute, with_shapes
+from shrinkspeech.graph.captured import Captured, dynamic_spec, recorded, set_attribute
 from shrinkspeech.graph.evaluation import evaluated
+from shrinkspeech.graph.fixed import fix_sizes
 from shrinkspeech.graph.frozen import freeze_unfelt
-from shrinkspeech.graph.functions import kept, lost, own_functions
+from shrinkspeech.graph.functions import OwnFunction, kept, lost, own_functions
 from shrinkspeech.graph.modes import trainable
 from shrinkspeech.graph.normalise import normalise
-from shrinkspeech.graph.proof import proved_dynamic
+from shrinkspeech.graph.proof import Trials, proved_dynamic
 from shrinkspeech.graph.quiet import quiet
 from shrinkspeech.graph.repeats import merge_repeats
+from shrinkspeech.graph.swift import swift
 
 
 def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | None = None) -> Captured:
@@ -42,12 +44,13 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
             A batch of one is doubled, so that the batch can be dynamic.
 
     Raises:
+        NotRunningError: the model does not run on the example inputs.
         CaptureError: no route through ``torch.export`` works (the message holds the first route's own words), or the graph
             differs from the model on the example inputs.
     """
     if isinstance(model, ExportedProgram):
         inputs = _program_inputs(model, example_inputs)
-        return _from_program(model, inputs, (), None)
+        return _from_program(model, inputs, (), None)[0]
     if example_inputs is None:
         raise CaptureError("a module needs example inputs: pass one tensor for each of its inputs")
     if isinstance(model, torch.jit.ScriptModule):
@@ -59,7 +62,7 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
     merge_parametrisations(module)
     prepare(module, inputs)
     doubled = _double_batch(inputs)
-    functions = own_functions(module, inputs)
+    functions, outputs = _first_run(module, doubled, inputs)
     failures: list[str] = []
     refusals: list[CaptureError] = []
     for strict in (False, True):
@@ -68,7 +71,8 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
                 with kept(() if strict else functions):
                     program = _export(module, example, strict, every)
                     notes = (*_route_notes(strict, every), *lost(functions, all_of_them=strict))
-                    return _with_fixed_sizes(_from_program(program, example, notes, module), module, strict)
+                    wanted = outputs if example is doubled else None
+                    return _with_fixed_sizes(_from_program(program, example, notes, module, wanted), module, strict)
             except CaptureError as error:
                 refusals.append(error)
             except Exception as error:
@@ -95,27 +99,40 @@ def _refuse_names(model: nn.Module) -> None:
         )
 
 
-def _with_fixed_sizes(captured: Captured, module: nn.Module, strict: bool) -> Captured:
-    """The capture once more with the sizes fixed that turned out not to be dynamic: numbers stand where symbols stood.
+def _first_run(
+    module: nn.Module, doubled: tuple[Any, ...], inputs: tuple[Any, ...]
+) -> tuple[tuple[OwnFunction, ...], Any]:
+    """The model's own functions, and what it returns for the doubled inputs; None where that is not known.
 
-    A size that torch has found to be fixed by itself is a number already: that alone needs no second export.
+    Raises:
+        NotRunningError: it runs on neither.
     """
-    nodes = [node for node in captured.graph_module.graph.nodes if node.op == "placeholder"]
-    values = [node.meta.get("val") for node in nodes]
-    symbolic = [
-        {i for i, size in enumerate(x.shape) if not is_concrete_int(size)} if isinstance(x, Tensor) else set()
-        for x in values
-    ]
-    if all(found == set(proved) for found, proved in zip(symbolic, captured.dynamic, strict=True)):
-        return captured
     try:
-        program = _exported(
-            module, captured.example_inputs, dynamic_spec(captured.example_inputs, captured.dynamic), strict
-        )
-        again = _from_program(program, captured.example_inputs, captured.notes, module)
-    except Exception:
-        return captured
-    return replace(again, notes=captured.notes) if again.dynamic == captured.dynamic else captured
+        functions, outputs = own_functions(module, doubled)
+        return functions, None if functions else outputs
+    except Exception as first:
+        if doubled is inputs:
+            raise NotRunningError(f"{type(module).__name__} does not run on its example inputs: {first}") from first
+    try:
+        return own_functions(module, inputs)[0], None
+    except Exception as error:
+        raise NotRunningError(f"{type(module).__name__} does not run on its example inputs: {error}") from error
+
+
+def _with_fixed_sizes(found: tuple[Captured, Trials], module: nn.Module, strict: bool) -> Captured:
+    """The capture with the sizes fixed that turned out not to be dynamic: numbers stand where symbols stood.
+
+    Where numbers in the graph do not do, which no model is known for, the model is exported once more.
+    """
+    captured, trials = found
+    fixed = fix_sizes(captured)
+    if fixed is captured or trials.holds(fixed):
+        return fixed
+    spec = dynamic_spec(captured.example_inputs, captured.dynamic)
+    program = _exported(module, captured.example_inputs, spec, strict)
+    return replace(
+        _from_program(program, captured.example_inputs, captured.notes, module, None)[0], notes=captured.notes
+    )
 
 
 def copied(model: nn.Module) -> nn.Module:
@@ -154,7 +171,7 @@ def _export(module: nn.Module, inputs: tuple[Any, ...], strict: bool, every: boo
 def _exported(module: nn.Module, inputs: tuple[Any, ...], spec: Any, strict: bool) -> ExportedProgram:
     # torch.export marks the sizes of its inputs as dynamic, and where it fails it leaves the marks to the next route.
     fresh = pytree.tree_map(lambda x: x.detach().clone() if isinstance(x, Tensor) else x, inputs)
-    with stand_ins.tracing(), quiet(), counting_modules():
+    with stand_ins.tracing(), quiet(), counting_modules(), swift():
         program = torch.export.export(module, fresh, dynamic_shapes=spec, strict=strict)
     stand_ins.restore(program.graph_module)
     return program
@@ -211,8 +228,17 @@ def _program_inputs(program: ExportedProgram, given: Sequence[Any] | None) -> tu
 
 
 def _from_program(
-    program: ExportedProgram, inputs: tuple[Any, ...], notes: tuple[str, ...], module: nn.Module | None
-) -> Captured:
+    program: ExportedProgram,
+    inputs: tuple[Any, ...],
+    notes: tuple[str, ...],
+    module: nn.Module | None,
+    wanted: Any = None,
+) -> tuple[Captured, Trials]:
+    """The captured program, and the runs that proved what of it is dynamic.
+
+    Args:
+        wanted: what the module returns for the inputs, where that is known.
+    """
     graph_module = trainable(_own(program) if module is None else program.module())
     graph_module.meta = {}
     _compact(graph_module)
@@ -221,17 +247,18 @@ def _from_program(
     notes += evaluated(graph_module, in_evaluation=module is not None)
     merge_repeats(graph_module)
     dynamic = tuple(
-        frozenset(i for i, size in enumerate(value.shape) if not isinstance(size, int))
+        frozenset(i for i, size in enumerate(value.shape) if not is_concrete_int(size))
         if isinstance(value, Tensor)
         else frozenset()
         for value in (node.meta.get("val") for node in graph_module.graph.nodes if node.op == "placeholder")
     )
-    captured = with_shapes(Captured(graph_module, inputs, dynamic, {}, notes=notes))
+    captured, outputs = recorded(Captured(graph_module, inputs, dynamic, {}, notes=notes))
     reference = _in_evaluation(program) if module is None else module
-    require_agreement(captured, reference)
-    proved = proved_dynamic(captured, reference)
-    time_first = doubt(proved)
-    return replace(proved, notes=(*proved.notes, *filter(None, [time_first])), time_first=time_first)
+    require_agreement(captured, reference, outputs, wanted)
+    trials = Trials(captured, reference, outputs)
+    proved = proved_dynamic(trials)
+    time_first = doubt(proved, outputs)
+    return replace(proved, notes=(*proved.notes, *filter(None, [time_first])), time_first=time_first), trials
 
 
 def _own(program: ExportedProgram) -> fx.GraphModule:

@@ -18,12 +18,13 @@ from torch.utils import _pytree as pytree
 from shrinkspeech.errors import CaptureError, InputError
 from shrinkspeech.files import replacing
 from shrinkspeech.graph import stand_ins
+from shrinkspeech.graph.compare import seeded
 from shrinkspeech.graph.copies import refuse_outdated, watch
 from shrinkspeech.graph.functions import without_detours
 from shrinkspeech.graph.modes import TrainableGraph, trainable
 from shrinkspeech.graph.normalise import own_memory
 from shrinkspeech.graph.quiet import quiet
-from shrinkspeech.graph.state import undisturbed
+from shrinkspeech.graph.swift import swift
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Axis:
     def is_batch(self) -> bool:
         """Whether it is the first dimension of an input."""
         return any(dim == 0 for _, dim in self.places)
+
+    @property
+    def unproved(self) -> Axis:
+        """The same dimensions, without the sizes that were seen."""
+        return Axis(self.places)
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,7 @@ class Captured:
             without_detours(module)
         spec = dynamic_spec(self.example_inputs, self.dynamic)
         try:
-            with stand_ins.tracing(), quiet():
+            with stand_ins.tracing(), quiet(), swift():
                 program = torch.export.export(module, self.example_inputs, dynamic_shapes=spec, strict=False)
         except Exception as error:  # torch and sympy raise what they like
             reason = " ".join(str(error).split())[:300]
@@ -213,10 +219,14 @@ class _Recorder(fx.Interpreter):
 
 def with_shapes(captured: Captured) -> Captured:
     """The record with sizes read off a run of the graph on its example inputs."""
+    return recorded(captured)[0]
+
+
+def recorded(captured: Captured) -> tuple[Captured, Any]:
+    """The same, and what the graph returns in that run."""
     recorder = _Recorder(captured.graph_module)
-    with torch.no_grad(), undisturbed(captured.graph_module):
-        recorder.run(*captured.example_inputs)
-    return replace(captured, shapes=recorder.shapes, numbers=recorder.numbers)
+    outputs = seeded(captured.graph_module, captured.example_inputs, run=recorder.run)
+    return replace(captured, shapes=recorder.shapes, numbers=recorder.numbers), outputs
 
 
 def attribute(module: nn.Module, path: str) -> Any:

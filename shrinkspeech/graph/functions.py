@@ -7,7 +7,7 @@ c · x + detach(f(x) − c · x), which has the value of f(x) and that gradient.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,17 +36,21 @@ class OwnFunction:
     factor: float | None
 
 
-def own_functions(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[OwnFunction, ...]:
-    """The calls of own functions in one run of the model, in order."""
+def own_functions(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[tuple[OwnFunction, ...], Any]:
+    """The calls of own functions in one run of the model, in order, and what it returns.
+
+    Raises:
+        Exception: whatever the model raises.
+    """
     found: list[OwnFunction] = []
 
     def note(original: Callable[..., Any], kind: type, args: tuple[Any, ...]) -> Any:
         found.append(OwnFunction(kind.__name__, _factor(original, args)))
         return original(*args)
 
-    with suppress(Exception), _applied(note):  # a model that does not run is refused where it is traced
-        seeded(model, inputs)
-    return tuple(found)
+    with _applied(note):
+        outputs = seeded(model, inputs)
+    return tuple(found), outputs
 
 
 @contextmanager

@@ -66,12 +66,16 @@ def merge_attributes(graph_module: fx.GraphModule) -> None:
                 graph_module.graph.erase_node(node)
 
 
+PARTED = (aten.chunk.default, aten.split.Tensor)
+"""Operators that cut a tensor into parts whose sizes they leave unsaid."""
+
+
 def name_sizes(graph_module: fx.GraphModule) -> None:
     """Say what an operator leaves implicit: the parts of a chunk, the squeezed axes, the scale of attention."""
     for node in list(graph_module.graph.nodes):
         if node.op != "call_function":
             continue
-        if node.target in (aten.chunk.default, aten.split.Tensor):
+        if node.target in PARTED:
             _name_parts(node)
         elif node.target is aten.squeeze.default:
             node.target, node.args = aten.squeeze.dims, (node.args[0], list(range(len(_shape(node.args[0])))))
@@ -133,7 +137,12 @@ def _name_parts(node: fx.Node) -> None:
             _drop(node, part)
         return
     if sizes and all(is_concrete_int(size) for size in sizes):
-        node.target, node.args, node.kwargs = aten.split_with_sizes.default, (node.args[0], [*map(int, sizes)], dim), {}
+        into_parts(node, [*map(int, sizes)], dim)
+
+
+def into_parts(node: fx.Node, sizes: list[int], dim: Any) -> None:
+    """Let an operator that cuts a tensor into parts say how large they are."""
+    node.target, node.args, node.kwargs = aten.split_with_sizes.default, (node.args[0], sizes, dim), {}
 
 
 def _shape(node: Any) -> tuple[Any, ...]:

@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from shrinkspeech.errors import LoadError, ShrinkSpeechError
+from shrinkspeech.errors import LoadError, NotRunningError, ShrinkSpeechError
 from shrinkspeech.graph.capture import capture
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.loading.arguments import arranged
@@ -91,11 +90,10 @@ def _captured_module(model: nn.Module, inputs: tuple[Any, ...] | None, name: str
     if inputs is None:
         raise LoadError(f"{name} brings no example input: give the shape of each input, such as --example 2x16000")
     try:
-        with torch.no_grad():
-            model(*inputs)
-    except Exception as error:
-        raise LoadError(f"{name} does not run on example inputs of {shapes_text(inputs)}: {blame(error)}") from error
-    return capture(model, inputs)
+        return capture(model, inputs)
+    except NotRunningError as error:
+        cause = error.__cause__ or error
+        raise LoadError(f"{name} does not run on example inputs of {shapes_text(inputs)}: {blame(cause)}") from cause
 
 
 def _captured_program(program: ExportedProgram, inputs: tuple[Any, ...] | None, name: str) -> Captured:
