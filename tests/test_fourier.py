@@ -1,12 +1,11 @@
-"""Matrices of Fourier transforms: torch's transforms, and told from other weights."""
+"""Matrices of Fourier transforms are torch's transforms."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
-from shrinkspeech.export.fourier import analysis, is_quick, points_of, synthesis
+from shrinkspeech.export.fourier import analysis, is_quick, synthesis
 from tests.export_cases import noise
 
 SIZES = (1, 2, 3, 8, 15, 40, 400)
@@ -30,23 +29,3 @@ def test_bins_without_an_imaginary_part_have_rows_of_zeros() -> None:
 
 def test_quick_sizes_are_powers_of_two() -> None:
     assert [points for points in range(1, 70) if is_quick(points)] == [1, 2, 4, 8, 16, 32, 64]
-
-
-@pytest.mark.parametrize("points", [2, 15, 40])
-@pytest.mark.parametrize("make", [analysis, synthesis, lambda points: analysis(points, onesided=False)])
-def test_a_matrix_is_known_by_its_values(make: object, points: int) -> None:
-    matrix = make(points)  # type: ignore[operator]
-    window = np.hanning(points + 2)[1:-1] * 0.3
-    for known in (matrix, (matrix * window).astype(np.float32)):
-        for form in (known, known.T, known[:, None]):
-            assert points_of(form) == points
-    bent = (matrix * window).astype(np.float32)
-    bent[-1, 0] += 0.01 * np.abs(bent).max()
-    assert points_of(bent) is None
-
-
-@pytest.mark.parametrize("shape", [(42, 40), (42, 1, 40), (42, 2, 40), (42, 40, 1, 1), (40,), (80, 40), (3, 5)])
-def test_other_weights_are_none(shape: tuple[int, ...]) -> None:
-    assert points_of(noise(*shape).numpy()) is None
-    assert points_of(np.zeros(shape, np.float32)) is None
-    assert points_of(np.ones(shape, np.float32)) is None

@@ -35,7 +35,7 @@ class Front(nn.Module):
 
     def __init__(self, requires_grad: bool) -> None:
         super().__init__()
-        turns = torch.arange(9)[:, None] * torch.arange(16) * 2 * math.pi / 16
+        turns = (torch.arange(9)[:, None] + 0.3) * torch.arange(16) * 2 * math.pi / 16
         self.filters = nn.Parameter(torch.cos(turns)[:, None], requires_grad)
         self.bands = nn.Parameter(torch.rand(9, 8, generator=torch.Generator().manual_seed(0)), requires_grad)
         self.register_buffer("table", torch.rand(8, 8, generator=torch.Generator().manual_seed(1)))

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,6 @@ from shrinkspeech import flops, label, load
 from shrinkspeech.errors import ExportError
 from shrinkspeech.export.exporter import export_onnx
 from shrinkspeech.export.file_cost import onnx_flops
-from shrinkspeech.export.fourier import PREFIX
 from shrinkspeech.export.onnx_file import OnnxFile
 from shrinkspeech.export.parity import parity
 from shrinkspeech.export.real_numbers import use_real_numbers
@@ -192,21 +190,3 @@ def test_transforms_of_frames(points: int, kinds: set[str], tmp_path: Path) -> N
     assert found & {"MatMul", "Gemm", "DFT"} == kinds
     assert cost.flops == flops(captured, groups)
     assert cost.transforms == pytest.approx(sum(terms.at({}) for terms in count(captured, groups).extra.values()))
-
-
-def test_filters_of_ones_own_count_in_full(tmp_path: Path) -> None:
-    """A model whose filters are a spectrum is counted so before the export, and so after it; a name changes nothing."""
-    from shrinkspeech.export.fourier import analysis
-
-    layer = nn.Conv1d(1, 42, 40, 10, bias=False)
-    layer.weight = nn.Parameter(torch.from_numpy(analysis(40))[:, None].float(), requires_grad=False)
-    captured = capture(nn.Sequential(layer, nn.Conv1d(42, 3, 1, bias=False)).eval(), (noise(2, 1, 400),))
-    path = export_onnx(captured, tmp_path / "model.onnx").path
-    assert onnx_flops(path).flops == flops(captured)
-    proto = onnx.load(str(path))
-    last = proto.graph.node[-1]
-    for tensor in proto.graph.initializer:
-        if tensor.name == last.input[1]:
-            tensor.name = last.input[1] = f"{PREFIX}_0"
-    onnx.save(proto, str(path))
-    assert onnx_flops(path).flops == flops(captured)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shrinkspeech_cli.model import Loaded, Source, frozen_text
+from shrinkspeech_cli.model import Loaded, Source, fixed_texts
 from shrinkspeech_cli.options import option, options
 
 
@@ -34,7 +34,7 @@ def describe(model: str, loaded: Loaded) -> dict[str, Any]:
     ``share`` of a group is that of the operations that it takes part in, ``alone`` what goes when it alone is at its
     smallest width, and ``removable_share`` what goes when all of them are.
     """
-    from shrinkspeech.graph.frozen import frozen
+    from shrinkspeech.graph.frozen import frozen, transforms
     from shrinkspeech.groups.cost import count
     from shrinkspeech.groups.remedies import remedy
 
@@ -47,6 +47,7 @@ def describe(model: str, loaded: Loaded) -> dict[str, Any]:
         "flops_per_second": cost.original,
         "parameters": captured.parameter_count,
         "frozen_parameters": frozen(captured),
+        "fourier_parameters": transforms(captured),
         "shrinkable_share": cost.shrinkable_share,
         "removable_share": cost.removable_share,
         "groups": [
@@ -91,8 +92,8 @@ def _show(facts: dict[str, Any]) -> None:
         f"\n{human(facts['flops_per_second'])} FLOP/s, {human(facts['parameters'])} parameters "
         f"(example: {facts['seconds']:g} s of audio). At the smallest widths {human(_left(facts))} FLOP/s are left."
     )
-    if facts["frozen_parameters"]:
-        console.print(frozen_text(facts["frozen_parameters"]), soft_wrap=True)
+    for text in fixed_texts(facts["frozen_parameters"], facts["fourier_parameters"]):
+        console.print(text, soft_wrap=True)
     console.print(
         "takes part in: share of FLOP/s in operations of the group; alone: what goes with this group alone at its smallest "
         "width. An operation between two groups is in the shares of both.",

@@ -192,20 +192,37 @@ class Source:
         return loaded
 
 
-def frozen_text(parameters: Mapping[str, int], trained: bool = False) -> str:
-    """What a fit does not train, or trains because it was told to, in a sentence."""
-    from shrinkspeech.budget.amounts import human
+def fixed_texts(held: Mapping[str, int], spectra: Mapping[str, int], trained: bool = False) -> list[str]:
+    """What a fit does not train, or trains because it was told to, in sentences.
 
-    first = ", ".join(list(parameters)[:3]) + (", …" if len(parameters) > 3 else "")
+    Args:
+        held: elements of the parameters that their owner froze, by name.
+        spectra: of those that are the matrix of a Fourier transform.
+        trained: whether what is frozen is trained all the same.
+    """
     fate = (
         "are trained all the same (--train-frozen)"
         if trained
         else "stay as they are in a fit, but for channels that go (--train-frozen trains them)"
     )
-    return (
-        f"{human(sum(parameters.values()))} of the parameters, in {len(parameters)} tensors ({first}), are frozen by their "
-        f"owner: they {fate}"
-    )
+    facts = [
+        (
+            {name: n for name, n in held.items() if not trained or name not in spectra},
+            f"are frozen by their owner: they {fate}",
+        ),
+        (
+            {name: n for name, n in spectra.items() if trained or name not in held},
+            "are Fourier transforms: no budget counts them, and a fit leaves them as they are, but for channels that go",
+        ),
+    ]
+    return [f"{_part(parameters)}, {fact}" for parameters, fact in facts if parameters]
+
+
+def _part(parameters: Mapping[str, int]) -> str:
+    from shrinkspeech.budget.amounts import human
+
+    first = ", ".join(list(parameters)[:3]) + (", …" if len(parameters) > 3 else "")
+    return f"{human(sum(parameters.values()))} of the parameters, in {len(parameters)} tensors ({first})"
 
 
 def _example_of(recipe: Recipe) -> tuple[Any, ...]:

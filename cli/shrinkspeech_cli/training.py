@@ -14,7 +14,7 @@ import typer
 
 from shrinkspeech.defaults import CHECKPOINT_EVERY, LEARNING_RATE, ROUND_TO, STEPS
 from shrinkspeech.fitting.settings import Settings
-from shrinkspeech_cli.model import Source, frozen_text
+from shrinkspeech_cli.model import Source, fixed_texts
 from shrinkspeech_cli.options import option
 from shrinkspeech_cli.task_options import write_task
 
@@ -45,7 +45,8 @@ class Training:
     train_frozen: Annotated[
         bool,
         option(
-            "Train parameters too that their owner froze (requires_grad=False, or read under no_grad alone).",
+            "Train parameters too that their owner froze (requires_grad=False, or read under no_grad alone); Fourier transforms "
+            "stay as they are.",
             "--train-frozen",
         ),
     ] = False
@@ -68,11 +69,11 @@ class Training:
             raise InputError("--learning-rate must be a number above zero")
 
     def announce(self, captured: Captured) -> None:
-        """Say what of the model was frozen by its owner, if anything, and what becomes of it."""
-        from shrinkspeech.graph.frozen import frozen
+        """Say what of the model is not trained, or was frozen by its owner, if anything, and what becomes of it."""
+        from shrinkspeech.graph.frozen import frozen, transforms
 
-        if held := frozen(captured):
-            typer.echo(f"note: {frozen_text(held, self.train_frozen)}")
+        for text in fixed_texts(frozen(captured), transforms(captured), self.train_frozen):
+            typer.echo(f"note: {text}")
 
     def arguments(self) -> dict[str, Any]:
         """Arguments of the library's ``fit`` and ``sweep``."""

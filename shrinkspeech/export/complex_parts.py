@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from shrinkspeech.graph.captured import Captured, attribute
+from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.constants import constant_value
 from shrinkspeech.graph.state import undisturbed
 
 aten = torch.ops.aten
@@ -108,18 +109,8 @@ class Writer:
         return Parts(self.call(aten.select.int, pair, -1, 0), self.call(aten.select.int, pair, -1, 1), pair)
 
     def constant_value(self, value: Any) -> Tensor | None:
-        """What a node holds if it depends on no input: a window, be it a buffer or made in forward."""
-        if isinstance(value, fx.Node) and value.op == "get_attr":
-            return torch.as_tensor(attribute(self.module, str(value.target))).detach()
-        if not isinstance(value, fx.Node) or value.op != "call_function":
-            return None
-        inputs = {node: self.constant_value(node) for node in value.all_input_nodes}
-        if any(found is None for found in inputs.values()):
-            return None
-        args, kwargs = fx.map_arg((value.args, value.kwargs), lambda node: inputs[node])
-        with torch.no_grad():
-            result = value.target(*args, **kwargs)  # type: ignore[operator]
-        return result if isinstance(result, Tensor) else None
+        """What a node holds if it depends on no input."""
+        return constant_value(self.module, value)
 
     # Arithmetic on parts: a number may stand on either side, and 0 and 1 leave no node behind.
 

@@ -13,9 +13,12 @@ from onnx import inliner
 
 from shrinkspeech.export.constants import bodies_of
 from shrinkspeech.export.feed import Array
-from shrinkspeech.export.fourier import PREFIX, points_of
 from shrinkspeech.export.onnx_file import OnnxFile, Shape, open_session, run
-from shrinkspeech.export.operator_costs import CONTROL, COUNTS, FREE, TRANSFORMS, transform_cost
+from shrinkspeech.export.operator_costs import CONTROL, COUNTS, FREE, TRANSFORMS, attribute
+from shrinkspeech.graph.fourier import points_of, transform_cost
+
+MATRICES = ("Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul")
+"""Products that may be a transform."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ def operations(file: OnnxFile, arrays: Mapping[str, Array]) -> Operations:
     named = _named_nodes(flat)
     sizes = _run_for_shapes(flat, named, arrays)
     counted = {name: node for name, node in named.items() if _known(node, COUNTS)}
-    spectra = {name: _transforms(flat, node, sizes) for name, node in counted.items()}
+    constants = _constants(flat)
+    spectra = {name: _transforms(constants, node, sizes) for name, node in counted.items()}
     own = sum(TRANSFORMS[node.op_type](node, sizes) for node in named.values() if _known(node, TRANSFORMS))
     return Operations(
         {name: COUNTS[node.op_type](node, sizes) for name, node in counted.items() if spectra[name] is None},
@@ -57,19 +61,26 @@ def operations(file: OnnxFile, arrays: Mapping[str, Array]) -> Operations:
     )
 
 
-def _transforms(model: onnx.ModelProto, node: Any, sizes: Mapping[str, Shape]) -> float | None:
-    """Operations of a product that the export wrote for Fourier transforms, as a fast one has them; None for any other.
+def _transforms(constants: Mapping[str, Any], node: Any, sizes: Mapping[str, Shape]) -> float | None:
+    """Operations of a product with the matrix of a Fourier transform, as a fast one has them; None for any other.
 
-    A model's own filters count in full though they may be such a matrix, as they do before the export.
+    Whoever wrote the file: what the weights are their values say.
     """
-    tensor = next((x for x in model.graph.initializer if x.name in node.input and x.name.startswith(PREFIX)), None)
-    points = None if tensor is None else points_of(onnx.numpy_helper.to_array(tensor))
-    if tensor is None or points is None:
+    tensors = [constants[name] for name in node.input[:2] if name in constants]
+    if node.op_type not in MATRICES or attribute(node, "group", 1) != 1 or len(tensors) != 1:
         return None
-    rows = math.prod(sizes[node.output[0]]) * points / math.prod(tensor.dims)
-    if node.op_type != "Conv":
-        rows = math.prod(sizes[node.input[0]][:-1])
-    return rows * transform_cost(points)
+    points = points_of(onnx.numpy_helper.to_array(tensors[0]))
+    if points is None:
+        return None
+    return COUNTS[node.op_type](node, sizes) / (2 * math.prod(tensors[0].dims)) * transform_cost(points)
+
+
+def _constants(model: onnx.ModelProto) -> dict[str, Any]:
+    """Initialisers, and what nodes return that are constants."""
+    given = {x.name: x for x in model.graph.initializer}
+    nodes = [node for node in model.graph.node if _known(node, ("Constant",))]
+    made = {node.output[0]: item.t for node in nodes for item in node.attribute if item.name == "value"}
+    return given | made
 
 
 def _named_nodes(model: onnx.ModelProto) -> dict[str, Any]:

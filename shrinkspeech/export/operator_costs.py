@@ -10,6 +10,7 @@ from typing import Any
 import onnx
 
 from shrinkspeech.export.onnx_file import Shape
+from shrinkspeech.graph.fourier import transform_cost
 
 Sizes = Mapping[str, Shape]
 
@@ -81,11 +82,6 @@ def _stft(node: Any, sizes: Sizes) -> float:
     batch, frames, bins, _ = sizes[node.output[0]]
     points = 2 * (bins - 1) if attribute(node, "onesided", 1) else bins
     return batch * frames * transform_cost(points)
-
-
-def transform_cost(points: int) -> float:
-    """Operations of one fast transform: 5/2 · n · log2 n."""
-    return 2.5 * points * math.log2(max(points, 2))
 
 
 def _dft(node: Any, sizes: Sizes) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 from torch import Tensor, fx
@@ -16,6 +17,7 @@ from shrinkspeech.errors import RuleError
 from shrinkspeech.graph.captured import Captured, attribute
 from shrinkspeech.groups.groups import Carrier, Group, Groups
 from shrinkspeech.groups.rule_check import check_nothing_lost, check_sizes
+from shrinkspeech.groups.transforms import transform_of
 from shrinkspeech.groups.work import work_of
 from shrinkspeech.rules.registry import Effect, NoRule, Rule, Site, Term, rule_for
 
@@ -53,6 +55,7 @@ class _Labeller:
             else:
                 self._call(node)
         self._count_unknown()
+        self._count_transforms()
         return self._collect()
 
     def _parameter(self, node: fx.Node) -> None:
@@ -130,6 +133,14 @@ class _Labeller:
                 self.effects[node] = replace(self.effects[node], terms=(Term(work.flops, ()),))
             if work.uncounted:
                 self.uncounted[node.name] = f"{', '.join(work.uncounted)} ({self.captured.where(node)})"
+
+    def _count_transforms(self) -> None:
+        """Products with the matrix of a Fourier transform stand outside of the budget, as the transforms do."""
+        for node, effect in self.effects.items():
+            work = sum(term.factor * prod(axis.size for axis in term.axes) for term in effect.terms)
+            cost = transform_of(self.captured, node, self.constants.__contains__, work) if work else None
+            if cost is not None:
+                self.effects[node] = replace(effect, terms=(), extra=(*effect.extra, Term(cost, ())))
 
     def _collect(self) -> Groups:
         resolve = self._resolve_axes
