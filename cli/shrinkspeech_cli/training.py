@@ -45,8 +45,8 @@ class Training:
     train_frozen: Annotated[
         bool,
         option(
-            "Train parameters too that their owner froze (requires_grad=False, or read under no_grad alone); Fourier transforms "
-            "stay as they are.",
+            "Train parameters too that their owner froze (requires_grad=False, or read under no_grad alone), but for "
+            "Fourier transforms.",
             "--train-frozen",
         ),
     ] = False

@@ -29,7 +29,7 @@ class Settings:
         distil: weight of the distance to the original's outputs, relative to their variance.
         warm_up: share of the steps in which the learning rate rises.
         train_frozen: train, fold and average parameters too that their owner froze (``requires_grad=False``, or read under
-            ``no_grad`` alone); else they stay as they are to the bit, but for channels that go, as Fourier transforms always do.
+            ``no_grad`` alone), but no Fourier transforms; else they stay as they are to the bit, but for channels that go.
         average: the weights that a fit leaves are a running average over about this share of the tuning steps; 0: the last.
     """
 
