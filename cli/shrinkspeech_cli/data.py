@@ -103,11 +103,16 @@ class Data:
 
         data = self._options(source, seed)
         captured = lent_example(source, data)
-        loaded = source.to_fit(captured=captured, seconds=audio_seconds(captured, data))
+        loaded = source.to_fit(captured=captured, seconds=audio_seconds(captured, data.features, data.sample_rate))
         made = task_recipe(task, loaded.captured, data, self.details.task_options())
         for note in made.notes:
             typer.echo(f"note: {note}", err=True)
         return loaded, made
 
     def _options(self, source: Source, seed: int) -> DataOptions:
-        return self.details.data_options(self.data or Path(), self.batch_size, source.length.sample_rate, seed)
+        """What the user said, and what a folder of Hugging Face says of its input and its labels where the user did not."""
+        given = self.details.data_options(self.data or Path(), self.batch_size, source.rate, seed)
+        folder = source.folder
+        if folder is None:
+            return given
+        return replace(given, features=given.features or folder.features, labels=given.labels or folder.labels or None)

@@ -55,7 +55,7 @@ def export(
     report = export_onnx(
         captured,
         output,
-        metadata=_metadata(facts),
+        metadata=_metadata(facts, with_frontend),
         seconds=seconds_of(captured, known, length.sample_rate),
         tolerance=tolerance,
     )
@@ -97,7 +97,7 @@ def _facts(run: Path) -> dict[str, Any]:
     from shrinkspeech.errors import InputError
 
     found = {}
-    for name in ("report", "widths", "origin"):
+    for name in ("report", "widths", "origin", "task"):
         file = run / f"{name}.json"
         if run.is_dir() and file.is_file():
             try:
@@ -107,15 +107,19 @@ def _facts(run: Path) -> dict[str, Any]:
     return found
 
 
-def _metadata(facts: dict[str, Any]) -> dict[str, str]:
-    """Entries for the file: the source and its hash, the budget, and the width of each group."""
-    origin, report = facts.get("origin", {}), facts.get("report", {})
+def _metadata(facts: dict[str, Any], with_frontend: bool) -> dict[str, str]:
+    """Entries for the file: the source and its hash, the budget, what it must be fed, and the width of each group."""
+    origin, report, task = facts.get("origin", {}), facts.get("report", {}), facts.get("task", {})
     entries = {
         "source": origin.get("source"),
         "source_sha256": origin.get("sha256"),
         "budget": origin.get("budget"),
         "target_flops_per_second": report.get("target_flops"),
         "original_flops_per_second": report.get("original_flops"),
+        "sample_rate": task.get("sample_rate") or origin.get("sample_rate"),
+        "features": None if with_frontend else task.get("features"),
+        "labels": json.dumps(task["labels"], ensure_ascii=False) if task.get("labels") else None,
+        "processor": json.dumps(origin["processor"]) if origin.get("processor") else None,
     }
     if "widths" in facts:
         widths = {name: value["width"] for name, value in facts["widths"].items()}

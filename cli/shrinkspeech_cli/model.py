@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from shrinkspeech.fitting.recipe import Recipe
     from shrinkspeech.graph.captured import Captured
     from shrinkspeech.groups.groups import Groups
+    from shrinkspeech.loading.processors import Folder
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,16 @@ class Loading:
         """Whether the file or ``--example`` says what the model's inputs are."""
         from shrinkspeech.loading.load import is_program
 
-        return bool(self.example) or is_program(model)
+        folder = self.folder(model)
+        return bool(self.example) or is_program(model) or (folder is not None and folder.example() is not None)
+
+    def folder(self, model: str) -> Folder | None:
+        """What a folder of Hugging Face says, where the model or its weights are one."""
+        from shrinkspeech.loading.load import folder_of
+        from shrinkspeech.loading.processors import read_folder
+
+        path = folder_of(model, self.weights)
+        return None if path is None else read_folder(path)
 
     def capture(self, model: str, recipe: Recipe | None = None) -> Captured:
         """The captured model; the recipe lends its example where neither file nor ``--example`` has one."""
@@ -141,7 +151,8 @@ class Source:
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A .pt2 of torch.export.save, weights (with --factory), or package.module:function (with --weights).",
+            help="A .pt2 of torch.export.save, a folder of Hugging Face, weights (with --factory), or "
+            "package.module:function (with --weights).",
             show_default=False,
         ),
     ]
@@ -153,6 +164,27 @@ class Source:
     def has_example(self) -> bool:
         """Whether the file or ``--example`` says what the model's inputs are."""
         return self.loading.has_example(self.model)
+
+    @property
+    def folder(self) -> Folder | None:
+        """What a folder of Hugging Face says, where the model is one."""
+        return self.loading.folder(self.model)
+
+    @property
+    def rate(self) -> int:
+        """Hz of the model's waveforms.
+
+        Raises:
+            InputError: ``--sample-rate`` is not that of the model's processor.
+        """
+        from shrinkspeech.errors import InputError
+
+        said, folder = self.length.sample_rate, self.folder
+        if folder is None or said == folder.rate:
+            return said
+        if said != SAMPLE_RATE:
+            raise InputError(f"{folder.path} was trained at {folder.rate} Hz: leave --sample-rate {said} out")
+        return folder.rate
 
     def capture(self, recipe: Recipe | None = None) -> Captured:
         """The captured model; the recipe lends its example where neither file nor ``--example`` has one."""
@@ -168,10 +200,14 @@ class Source:
         """
         from shrinkspeech.groups.label import label
         from shrinkspeech.loading.examples import seconds_of
+        from shrinkspeech.tasks.intake import audio_seconds
 
         captured = captured or self.capture(recipe)
+        folder = self.folder
+        if seconds is None and folder is not None:
+            seconds = audio_seconds(captured, folder.features, folder.rate)
         said = self.length.seconds if self.length.seconds is not None else seconds
-        known = seconds_of(captured, said, self.length.sample_rate)
+        known = seconds_of(captured, said, self.rate)
         return Loaded(captured, self.shrinking.restrict(captured, label(captured)), known)
 
     def to_fit(

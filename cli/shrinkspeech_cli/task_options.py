@@ -200,7 +200,8 @@ def frontend_of(run: Path) -> FrontEnd:
     Raises:
         InputError: the run has no features.
     """
-    from shrinkspeech.data.frontend import FrontEnd, parse_features
+    from shrinkspeech.data.frontend import parse_features
+    from shrinkspeech.data.pretrained import front_end
     from shrinkspeech.errors import InputError
 
     facts: Mapping[str, Any] = {}
@@ -210,4 +211,4 @@ def frontend_of(run: Path) -> FrontEnd:
         raise InputError(
             f"{run} was not trained on features: --with-frontend is for runs of 'fit --task … --features …'"
         )
-    return FrontEnd(parse_features(facts["features"]), int(facts["sample_rate"]))
+    return front_end(parse_features(facts["features"]), int(facts["sample_rate"]))

@@ -154,8 +154,8 @@ def _write_origin(folder: Path, source: Source, budget: str) -> None:
     from shrinkspeech import __version__
     from shrinkspeech.files import replacing
 
-    factory, weights = source.loading.factory, source.loading.weights
-    file = Path(weights or source.model)
+    factory, weights, kept = source.loading.factory, source.loading.weights, source.folder
+    file = Path(weights or source.model) if kept is None else kept.path / "model.safetensors"
     facts: dict[str, Any] = {
         "source": Path(source.model).name,
         "factory": factory,
@@ -163,5 +163,7 @@ def _write_origin(folder: Path, source: Source, budget: str) -> None:
         "budget": budget,
         "version": __version__,
     }
+    if kept is not None:
+        facts |= {"sample_rate": kept.rate, "processor": kept.facts}
     with replacing(folder / "origin.json") as temporary:
         temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

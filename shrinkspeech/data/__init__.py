@@ -8,6 +8,7 @@ augment.py    crop, pad, noise, room, gain, masks
 items.py      row → one training example
 loader.py     examples → batches, in worker processes
 frontend.py   samples → features, inside a model or before it
+pretrained.py the same as public pretrained models have it
 options.py    what the user chooses
 source.py     all of it put together
 """

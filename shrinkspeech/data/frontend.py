@@ -7,7 +7,7 @@
 Hann window (periodic), frames centred on multiples of the hop with the signal reflected at both ends, power spectrum,
 triangular bands of peak 1 (mel after HTK: 2595 log10(1 + f/700)), natural logarithm of the band plus ``floor``, and for
 coefficients an orthonormal DCT-II. ``norm=item`` takes the mean of each band or coefficient over time away and divides by
-its deviation.
+its deviation. Other kinds, of public pretrained models, are in ``pretrained.py``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from shrinkspeech.errors import InputError
 from shrinkspeech.graph.capture import capture
 from shrinkspeech.graph.captured import Captured
 
-FEATURES = ("logmel", "mfcc", "lfcc")
+FEATURES = ("logmel", "mfcc", "lfcc", "wave", "kaldi", "whisper")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Features:
     """What a front end computes.
 
     Attributes:
-        kind: ``logmel``, ``mfcc`` or ``lfcc``.
+        kind: ``logmel``, ``mfcc`` or ``lfcc``; ``wave``, ``kaldi`` or ``whisper``.
         count: bands or coefficients.
         window, hop: in ms.
         fft: points of the Fourier transform; by default the next power of two from the window.
@@ -41,6 +41,8 @@ class Features:
         low, high: edges of the lowest and the highest band in Hz; ``high`` is half the rate by default.
         floor: added to every band's energy.
         norm: ``none`` or ``item``.
+        frames: that the model takes, for ``kaldi`` and ``whisper``; None for as many as the audio has.
+        mean, deviation: that are taken away and divided by, for ``kaldi``.
     """
 
     kind: str
@@ -53,6 +55,9 @@ class Features:
     high: float | None = None
     floor: float = 1e-6
     norm: str = "none"
+    frames: int | None = None
+    mean: float = 0.0
+    deviation: float = 1.0
 
 
 def parse_features(text: str) -> Features:
@@ -74,6 +79,9 @@ def parse_features(text: str) -> Features:
         "high": float,
         "floor": float,
         "norm": str,
+        "frames": int,
+        "mean": float,
+        "deviation": float,
     }
     try:
         lengths = dict(zip(("window", "hop"), map(_milliseconds, times), strict=False))
@@ -84,7 +92,7 @@ def parse_features(text: str) -> Features:
     if (
         len(times) > 2
         or features.norm not in ("none", "item")
-        or min(features.window, features.hop, features.floor) <= 0
+        or min(features.window, features.hop, features.floor, features.deviation, features.frames or 1) <= 0
     ):
         raise _unreadable(text)
     return features
@@ -106,8 +114,15 @@ class FrontEnd(nn.Module):
 
     Args:
         rate: of the samples in Hz.
-        layout: ``FT``, ``TF``, ``1FT`` or ``1TF``: what follows the batch in the model's input.
+        layout: ``FT``, ``TF``, ``1FT`` or ``1TF`` (for samples ``S`` or ``1S``): what follows the batch in the model's input.
+
+    Attributes:
+        hop: samples from one frame to the next.
+        shortest: samples that it needs at least.
     """
+
+    hop: int
+    shortest: int
 
     window: Tensor
     filters: Tensor
@@ -119,6 +134,7 @@ class FrontEnd(nn.Module):
         self.window_size = round(features.window * rate / 1000)
         self.hop = max(1, round(features.hop * rate / 1000))
         self.fft = features.fft or 1 << max(self.window_size - 1, 1).bit_length()
+        self.shortest = self.fft // 2 + 1  # reflection at both ends
         high, cepstra = features.high or rate / 2, features.kind != "logmel"
         bands = (
             (features.filters or max(features.count, 40 if features.kind == "mfcc" else 1))
@@ -173,6 +189,10 @@ class FrontEnd(nn.Module):
         """The fewest samples that give so many frames."""
         return (frames - 1) * self.hop
 
+    def lengths(self, samples: Tensor) -> Tensor:
+        """Frames of each item, ``[B]``, of so many samples."""
+        return samples // self.hop + 1
+
     def forward(self, wave: Tensor) -> Tensor:
         return self.arrange(self.bands(wave.squeeze(1) if wave.dim() == 3 else wave))
 
@@ -205,12 +225,25 @@ def layout_of(shape: tuple[int, ...], features: Features) -> str:
     sizes = shape[1:]
     channel = "1" if len(sizes) == 3 and sizes[0] == 1 else ""
     rest = sizes[len(channel) :]
+    if features.kind == "wave" and len(rest) == 1:
+        return f"{channel}S"
+    if features.kind == "wave" and len(sizes) == 1:
+        return "S"
     if len(rest) == 2 and features.count in rest:
         return channel + ("FT" if rest[0] == features.count else "TF")
+    if features.kind == "wave":
+        raise InputError(
+            f"the model takes {'x'.join(map(str, shape))}, where --features wave:1 gives BxS or Bx1xS samples"
+        )
     raise InputError(
         f"the model takes {'x'.join(map(str, shape))}, where --features {features.kind}:{features.count} gives "
         f"Bx{features.count}xT, BxTx{features.count} or one of them with a channel"
     )
+
+
+def time_of(shape: tuple[int, ...], layout: str) -> int:
+    """Which dimension of an input is time."""
+    return len(shape) - (1 if layout.endswith(("FT", "S")) else 2)
 
 
 def with_frontend(captured: Captured, frontend: FrontEnd) -> Captured:
@@ -225,8 +258,8 @@ def with_frontend(captured: Captured, frontend: FrontEnd) -> Captured:
     shape = tuple(captured.example_inputs[0].shape)
     layout = layout_of(shape, frontend.features)
     if layout != frontend.layout:
-        frontend = FrontEnd(frontend.features, frontend.rate, layout)
-    frames = shape[-1] if layout.endswith("FT") else shape[-2]
-    samples = max(frontend.samples(frames), frontend.fft)  # reflection needs half a window on both sides
+        frontend = type(frontend)(frontend.features, frontend.rate, layout)
+    frames = shape[time_of(shape, layout)]
+    samples = max(frontend.samples(frames), 2 * frontend.shortest - 2)  # reflection needs half a window on both sides
     wave = 0.01 * torch.randn(shape[0], samples, generator=torch.Generator().manual_seed(0))
     return capture(nn.Sequential(OrderedDict(frontend=frontend, model=captured.copy())), (wave,))

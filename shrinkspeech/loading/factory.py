@@ -14,6 +14,7 @@ from torch import nn
 
 from shrinkspeech.errors import LoadError
 from shrinkspeech.graph.calls import unwrapped
+from shrinkspeech.loading.huggingface import PACKAGE, build_class
 from shrinkspeech.loading.usercode import FAILURES, blame, import_file, import_module, one_line
 
 FACTORY = re.compile(
@@ -55,6 +56,10 @@ def build(spec: str, arguments: Path | None = None) -> nn.Module:
     if found is None:
         raise LoadError(f"cannot read the factory '{spec}': write package.module:function or file.py:function")
     given, named = _arguments(spec, found["arguments"], arguments)
+    if found["module"] == PACKAGE:
+        if given:
+            raise LoadError(f"the factory {spec} takes the arguments of a configuration, each by its name")
+        return build_class(found["name"], named)
     factory: Any = _imported(spec, found["module"])
     for part in found["name"].split("."):
         if not hasattr(factory, part):

@@ -18,9 +18,14 @@ from shrinkspeech.loading.checkpoints import fill
 from shrinkspeech.loading.examples import examples, seconds_of, shapes_text
 from shrinkspeech.loading.factory import FACTORY, Factory, build
 from shrinkspeech.loading.files import held_in, is_program, weights_in
+from shrinkspeech.loading.huggingface import class_named, load_folder
+from shrinkspeech.loading.processors import is_folder, read_folder
 from shrinkspeech.loading.usercode import blame, one_line
 
-__all__ = ["is_program", "load", "seconds_of"]
+__all__ = ["folder_of", "is_program", "load", "seconds_of"]
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""Files of weights in a folder of Hugging Face."""
 
 
 def load(
@@ -36,8 +41,9 @@ def load(
     """Load a model and capture it.
 
     Args:
-        path: a ``.pt2`` of ``torch.export.save``, a file of weights (then with ``factory``), a pickled module
-            (then with ``trust_pickle``), or a factory: ``package.module:function`` or ``file.py:Class(channels=8)``.
+        path: a ``.pt2`` of ``torch.export.save``, a folder of ``save_pretrained``, a file of weights (then with
+            ``factory``), a pickled module (then with ``trust_pickle``), or a factory: ``package.module:function`` or
+            ``file.py:Class(channels=8)``.
         factory: where the model is built that the weights in ``path`` belong to.
         factory_args: a file of YAML or JSON with the factory's arguments.
         weights: file of weights for a model that ``path`` names as a factory.
@@ -50,13 +56,40 @@ def load(
         CaptureError: the model loads, but cannot be captured.
     """
     given = examples(example or ())
-    model, notes = _model(str(path), Factory(factory, factory_args), weights, trust_pickle)
+    folder = folder_of(path, weights)
+    model: nn.Module | ExportedProgram
+    if folder is not None:
+        named = factory if weights is None else str(path)
+        model, notes = _of_folder(folder, Factory(named, factory_args), trust_pickle)
+    else:
+        model, notes = _model(str(path), Factory(factory, factory_args), weights, trust_pickle)
     inputs = tuple(example_inputs) if example_inputs is not None else arranged(model, given, str(path)) or None
+    if inputs is None and folder is not None:
+        inputs = read_folder(folder).example()
     if isinstance(model, ExportedProgram):
         captured = _captured_program(model, inputs, str(path))
     else:
         captured = _captured_module(model.cpu().eval(), inputs, str(path))
     return replace(captured, notes=(*notes, *captured.notes))
+
+
+def folder_of(path: str | Path, weights: str | Path | None = None) -> Path | None:
+    """The folder of Hugging Face that a model or its weights are, if either is one."""
+    return next((Path(one) for one in (path, weights) if one is not None and is_folder(one)), None)
+
+
+def _of_folder(folder: Path, factory: Factory, trust: bool) -> tuple[nn.Module, tuple[str, ...]]:
+    """A model of transformers, or the weights in a folder for a factory of the user's own."""
+    wanted = class_named(factory.spec)
+    if factory.spec is None or wanted is not None:
+        if factory.file is not None:
+            raise LoadError(f"{folder} holds its configuration itself: leave --factory-args out")
+        return load_folder(folder, wanted)
+    module = build(factory.spec, factory.arguments)
+    file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if file is None:
+        raise LoadError(f"{folder} holds no {' or '.join(WEIGHTS)}: give the file of weights in its place")
+    return module, fill(module, weights_in(file, trust), factory.spec, str(file))
 
 
 def _model(

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shrinkspeech.data.frontend import FrontEnd, layout_of, parse_features
+from shrinkspeech.data.frontend import FrontEnd, layout_of, parse_features, time_of
 from shrinkspeech.data.items import Batch
 from shrinkspeech.data.options import DataOptions
+from shrinkspeech.data.pretrained import front_end
 from shrinkspeech.errors import InputError
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.loading.examples import shapes_text, waveform
@@ -61,7 +62,7 @@ class Intake:
             first = x.unsqueeze(1) if self.channel else x
         else:
             first = self.frontend.arrange(x)
-            lengths = lengths // self.frontend.hop + 1
+            lengths = self.frontend.lengths(lengths)
         return (first, lengths) if self.lengths else (first,)
 
 
@@ -85,8 +86,8 @@ def find_intake(captured: Captured, options: DataOptions) -> Intake:
     if options.features is not None:
         features = parse_features(options.features)
         layout = layout_of(tuple(first.shape), features)
-        frontend = FrontEnd(features, rate, layout)
-        time = first.dim() - (1 if layout.endswith("FT") else 2)
+        frontend = front_end(features, rate, layout)
+        time = time_of(tuple(first.shape), layout)
         usual = frontend.samples(int(first.shape[time]))
         length = _length(options, usual, time in dynamic, frontend)
         return Intake(length, rate, frontend, lengths=lengths, batch=batch)
@@ -115,7 +116,7 @@ def _length(options: DataOptions, usual: int, dynamic: bool, frontend: FrontEnd 
     same = length == usual if frontend is None else frontend.frames(length) == frontend.frames(usual)
     if not dynamic and not same:
         raise InputError(f"the model takes {usual / rate:g} s alone: give --crop {usual / rate:g}, or leave it out")
-    shortest = 1 if frontend is None else frontend.fft // 2 + 1  # reflection at both ends
+    shortest = 1 if frontend is None else frontend.shortest
     if length < shortest:
         raise InputError(
             f"examples of {length / rate:g} s are shorter than a window of the features: give a longer --crop"
@@ -134,17 +135,23 @@ def lendable(options: DataOptions) -> list[tuple[Tensor, ...]]:
     wave = 0.01 * torch.randn(2, max(1, round(options.crop * options.sample_rate)), generator=generator)
     if options.features is None:
         return [(wave,)]
-    bands = FrontEnd(parse_features(options.features), options.sample_rate)(wave)
+    frontend = front_end(parse_features(options.features), options.sample_rate)
+    bands = frontend(wave)
+    if bands.dim() == 2:
+        return [(bands,)]
     frames = bands.transpose(1, 2).contiguous()
     return [(bands,), (frames,), (bands.unsqueeze(1),), (frames.unsqueeze(1),)]
 
 
-def audio_seconds(captured: Captured, options: DataOptions) -> float | None:
-    """Audio in one item of the example batch of a model that takes features, in s; None for other models."""
-    if options.features is None:
+def audio_seconds(captured: Captured, features: str | None, rate: int) -> float | None:
+    """Audio in one item of the example batch of a model that takes features, in s; None for other models.
+
+    Args:
+        features: as ``--features`` has them.
+        rate: of the samples in Hz.
+    """
+    if features is None:
         return None
-    features = parse_features(options.features)
-    first = captured.example_inputs[0]
-    layout = layout_of(tuple(first.shape), features)
-    frames = int(first.shape[-1 if layout.endswith("FT") else -2])
-    return FrontEnd(features, options.sample_rate).samples(frames) / options.sample_rate
+    parsed = parse_features(features)
+    shape = tuple(captured.example_inputs[0].shape)
+    return front_end(parsed, rate).samples(shape[time_of(shape, layout_of(shape, parsed))]) / rate
