@@ -147,6 +147,27 @@ def write_run(folder: Path, fitted: Fitted, source: Source, recipe: Recipe, budg
     fitted.save(folder)
     _write_origin(folder, source, budget)
     write_task(folder, recipe)
+    _write_pretrained(folder, fitted, source)
+
+
+def _write_pretrained(run: Path, fitted: Fitted, source: Source) -> None:
+    """``transformers/`` in a run: the small model for ``from_pretrained``, where its configuration can say the widths."""
+    from shrinkspeech.errors import InputError
+    from shrinkspeech.loading.huggingface import class_named
+    from shrinkspeech.loading.pretrained import save_pretrained
+
+    kept, spec = source.folder, source.loading.factory if source.loading.weights is None else source.model
+    if kept is None or (spec is not None and class_named(spec) is None):
+        return
+    try:
+        notes = save_pretrained(fitted.captured, kept, run / "transformers", spec)
+    except InputError as error:
+        typer.echo(
+            f"note: {run / 'transformers'} is not written, {error}: "
+            f"shrinkspeech.load_into(model, '{run}') puts the small model into your own"
+        )
+        return
+    typer.echo(f"wrote {run / 'transformers'}, for from_pretrained" + (f" ({'; '.join(notes)})" if notes else ""))
 
 
 def _write_origin(folder: Path, source: Source, budget: str) -> None:

@@ -225,10 +225,8 @@ def layout_of(shape: tuple[int, ...], features: Features) -> str:
     sizes = shape[1:]
     channel = "1" if len(sizes) == 3 and sizes[0] == 1 else ""
     rest = sizes[len(channel) :]
-    if features.kind == "wave" and len(rest) == 1:
-        return f"{channel}S"
-    if features.kind == "wave" and len(sizes) == 1:
-        return "S"
+    if features.kind == "wave" and (len(sizes) == 1 or (len(sizes) == 2 and sizes[0] == 1)):
+        return "S" if len(sizes) == 1 else "1S"
     if len(rest) == 2 and features.count in rest:
         return channel + ("FT" if rest[0] == features.count else "TF")
     if features.kind == "wave":

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -79,12 +78,77 @@ def fit_heads(module: nn.Module, path: str, tensors: dict[str, Tensor], groups: 
     """
     if isinstance(module, nn.MultiheadAttention):
         return _fit_torch(module, path, tensors, groups)
-    counts = [name for name in COUNTS if isinstance(getattr(module, name, None), int)]
-    roles = _roles(module, path, groups)
-    return _fit_own(module, path, tensors, groups, counts, roles) if counts and roles else ""
+    found = attention_in(module, path, groups)
+    if found is None:
+        return ""
+    outer, new = tensors[f"{found.queries}.weight"].shape[1], found.least
+    fill_up(tensors, found, new)
+    _set(module, COUNTS, found.usual.count, new.count)
+    _set(module, WIDTHS, found.usual.width, new.width)
+    _set(module, INNER, found.usual.size, new.size)
+    _set(module, OUTER, found.outer, outer)
+    return _told(path, found.matched, found.valued, new)
+
+
+def _set(module: nn.Module, names: Sequence[str], old: int, new: int) -> None:
+    for name in names:
+        if getattr(module, name, None) == old:
+            setattr(module, name, new)
+
+
+def _told(path: str, first: Heads, second: Heads, new: Heads) -> str:
+    if first == second == new:
+        return ""
+    return (
+        f"{path}: {new.count} heads of {new.width}, filled up with zeros from {first.count} of {first.width} (queries, keys) "
+        f"and {second.count} of {second.width} (values)"
+    )
 
 
 # ------------------------------------------------------------------------------------------------ a user's own
+
+
+@dataclass(frozen=True)
+class Attention:
+    """An attention module of linear layers, found by what reads what.
+
+    Attributes:
+        queries, keys, values, out: paths of its layers.
+        usual: its heads before they were cut.
+        outer: what its layers read, before.
+        matched, valued: heads of queries and keys, and of values.
+    """
+
+    queries: str
+    keys: str
+    values: str
+    out: str
+    usual: Heads
+    outer: int
+    matched: Heads
+    valued: Heads
+
+    @property
+    def least(self) -> Heads:
+        """The smallest equal heads that hold all of them."""
+        return Heads(self.matched.count, max(self.matched.width, self.valued.width))
+
+
+def attention_in(module: nn.Module, path: str, groups: Groups) -> Attention | None:
+    """The attention that a module computes; None if it is none, or does not keep how many heads it has.
+
+    Raises:
+        InputError: its heads cannot be told apart; a bare reason.
+    """
+    counts = [int(x) for name in COUNTS if isinstance(x := getattr(module, name, None), int)]
+    roles = _roles(module, path, groups) if counts else None
+    if roles is None:
+        return None
+    (queries, keys), values, out = roles
+    layer: nn.Linear = module.get_submodule(queries.removeprefix(f"{path}.") if path else queries)  # type: ignore[assignment]
+    usual = Heads(counts[0], max(1, layer.out_features // counts[0]))
+    matched, valued = heads_of([groups.parameters[f"{name}.weight"][0] for name in (queries, values)], usual)
+    return Attention(queries, keys, values, out, usual, layer.in_features, matched, valued)
 
 
 def _roles(module: nn.Module, path: str, groups: Groups) -> tuple[list[str], str, str] | None:
@@ -106,50 +170,13 @@ def _roles(module: nn.Module, path: str, groups: Groups) -> tuple[list[str], str
     return None
 
 
-def _fit_own(
-    module: nn.Module,
-    path: str,
-    tensors: dict[str, Tensor],
-    groups: Groups,
-    counts: list[str],
-    roles: tuple[list[str], str, str],
-) -> str:
-    matched, valued, out = roles
-    count = int(getattr(module, counts[0]))
-    old_layer = module.get_submodule(matched[0].removeprefix(f"{path}.") if path else matched[0])
-    usual = Heads(count, max(1, int(old_layer.out_features) // count))  # type: ignore[arg-type]
-    first, second = heads_of([groups.parameters[f"{name}.weight"][0] for name in (matched[0], valued)], usual)
-    new = Heads(first.count, max(first.width, second.width))
-    for layer, old in ((matched[0], first), (matched[1], first), (valued, second)):
-        _pad(tensors, f"{layer}.weight", 0, old, new)
-        _pad(tensors, f"{layer}.bias", 0, old, new)
-    _pad(tensors, f"{out}.weight", 1, second, new)
-    outer = int(old_layer.in_features)  # type: ignore[arg-type]
-    _set(module, counts, count, new.count)
-    _set(module, WIDTHS, usual.width, new.width)
-    _set(module, INNER, usual.size, new.size)
-    _set(module, OUTER, outer, tensors[f"{matched[0]}.weight"].shape[1])
-    return _told(path, first, second, new)
-
-
-def _set(module: nn.Module, names: Any, old: int, new: int) -> None:
-    for name in names:
-        if getattr(module, name, None) == old:
-            setattr(module, name, new)
-
-
-def _pad(tensors: dict[str, Tensor], name: str, dim: int, old: Heads, new: Heads) -> None:
-    if name in tensors and old != new:
-        tensors[name] = padded(tensors[name], dim, old, new)
-
-
-def _told(path: str, first: Heads, second: Heads, new: Heads) -> str:
-    if first == second == new:
-        return ""
-    return (
-        f"{path}: {new.count} heads of {new.width}, filled up with zeros from {first.count} of {first.width} (queries, keys) "
-        f"and {second.count} of {second.width} (values)"
-    )
+def fill_up(tensors: dict[str, Tensor], found: Attention, new: Heads) -> None:
+    """Heads of zeros, and units of zero in every head, in the small tensors of the whole model."""
+    rows = ((found.queries, found.matched), (found.keys, found.matched), (found.values, found.valued))
+    places = [(f"{layer}.{name}", 0, old) for layer, old in rows for name in ("weight", "bias")]
+    for name, dim, old in (*places, (f"{found.out}.weight", 1, found.valued)):
+        if name in tensors and old != new:
+            tensors[name] = padded(tensors[name], dim, old, new)
 
 
 # ------------------------------------------------------------------------------------------------------ torch.nn
@@ -166,7 +193,7 @@ def _fit_torch(module: nn.MultiheadAttention, path: str, tensors: dict[str, Tens
         raise InputError("a MultiheadAttention with add_bias_kv keeps its sizes")
     found = heads_of([_without_set(groups.parameters[name][0], name == packed) for name in names], usual)
     outer = tensors[names[0]].shape[1]
-    new = _within(outer, Heads(found[0].count, max(h.width for h in found)))
+    new = within(outer, Heads(found[0].count, max(h.width for h in found)))
     bias, out = f"{path}.in_proj_bias".lstrip("."), f"{path}.out_proj.weight".lstrip(".")
     if bias in tensors:
         parts = tensors[bias].tensor_split(_ends(found if len(found) == 3 else found * 3))
@@ -197,7 +224,7 @@ def _ends(found: list[Heads]) -> list[int]:
     return [sizes[0], sizes[0] + sizes[1]]
 
 
-def _within(outer: int, least: Heads) -> Heads:
+def within(outer: int, least: Heads) -> Heads:
     """The fewest heads that fill the width of the input and hold at least these."""
     for count in range(least.count, outer + 1):
         if outer % count == 0 and outer // count >= least.width:

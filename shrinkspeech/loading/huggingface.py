@@ -34,7 +34,7 @@ def load_folder(path: str | Path, wanted: str | None = None) -> tuple[nn.Module,
     """
     folder = read_folder(path)
     kind = _class(folder, wanted)
-    with _silent():
+    with silent():
         try:
             model, told = kind.from_pretrained(
                 str(folder.path), local_files_only=True, trust_remote_code=False, output_loading_info=True
@@ -64,7 +64,7 @@ def build_class(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         LoadError: transformers is not installed, does not know the class, or its configuration refuses the arguments.
     """
     kind = _known(name)
-    with _silent():
+    with silent():
         try:
             model: nn.Module = kind(kind.config_class(**arguments))
         except Exception as error:
@@ -115,7 +115,7 @@ def _known(name: str) -> Any:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """transformers shows bars, and warns about what is said better here."""
     told = importlib.import_module(f"{PACKAGE}.utils.logging")
     level, bars = told.get_verbosity(), told.is_progress_bar_enabled()

@@ -85,6 +85,8 @@ def find_intake(captured: Captured, options: DataOptions) -> Intake:
     rate = options.sample_rate
     if options.features is not None:
         features = parse_features(options.features)
+        if options.masks and features.kind == "wave":
+            raise InputError("--masks hides parts of features, and this model takes samples: leave it out")
         layout = layout_of(tuple(first.shape), features)
         frontend = front_end(features, rate, layout)
         time = time_of(tuple(first.shape), layout)
