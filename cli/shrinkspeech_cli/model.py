@@ -202,12 +202,12 @@ class Source:
         from shrinkspeech.loading.examples import seconds_of
         from shrinkspeech.tasks.intake import audio_seconds
 
+        rate, folder = self.rate, self.folder
         captured = captured or self.capture(recipe)
-        folder = self.folder
         if seconds is None and folder is not None:
             seconds = audio_seconds(captured, folder.features, folder.rate)
         said = self.length.seconds if self.length.seconds is not None else seconds
-        known = seconds_of(captured, said, self.rate)
+        known = seconds_of(captured, said, rate)
         return Loaded(captured, self.shrinking.restrict(captured, label(captured)), known)
 
     def to_fit(

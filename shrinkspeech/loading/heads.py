@@ -230,8 +230,7 @@ def within(outer: int, least: Heads) -> Heads:
         if outer % count == 0 and outer // count >= least.width:
             return Heads(count, outer // count)
     raise InputError(
-        f"{least.count} heads of {least.width} do not fit into the width {outer} of its input, and a MultiheadAttention has no "
-        "others"
+        f"{least.count} heads of {least.width} do not fit into the width {outer} of their input, which heads × width has to be"
     )
 
 
