@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,12 @@ def test_what_the_graph_does_not_use_stays() -> None:
     notes = load_into(model, halved(captured_of(Cells))).notes
     assert notes == ("more.weight, more.bias stay as they are: the graph does not use them",)
     assert model.more.weight.shape == (3, 3)
+
+
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The example of docs/huggingface.md, as it is written."""
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "docs" / "huggingface.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(code, "huggingface.md", "exec"), {})
+    assert "(encoder): GRU(40, 24, batch_first=True)" in capsys.readouterr().out

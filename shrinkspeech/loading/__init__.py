@@ -13,6 +13,10 @@ arguments.py   which input is which
 load_into.py   a small model back into its owner's own module:
 layers.py      the sizes of torch.nn's layers,
 heads.py       and of attention
+huggingface.py folders and classes of transformers,
+processors.py  what goes into their models,
+configurations.py  what their configurations say of widths,
+pretrained.py  and small ones as folders again
 usercode.py    importing and calling the user's own Python
 examples.py    example inputs, written as shapes
 """
