@@ -108,13 +108,15 @@ def _first_run(
         NotRunningError: it runs on neither.
     """
     try:
-        functions, outputs = own_functions(module, doubled)
+        with quiet():
+            functions, outputs = own_functions(module, doubled)
         return functions, None if functions else outputs
     except Exception as first:
         if doubled is inputs:
             raise NotRunningError(f"{type(module).__name__} does not run on its example inputs: {first}") from first
     try:
-        return own_functions(module, inputs)[0], None
+        with quiet():
+            return own_functions(module, inputs)[0], None
     except Exception as error:
         raise NotRunningError(f"{type(module).__name__} does not run on its example inputs: {error}") from error
 
