@@ -38,3 +38,6 @@ TIMEOUT = 60.0
 
 TOP_K = 3
 """Of the top-k accuracy."""
+
+STFT_FORMS = ("auto", "conv", "op")
+"""Of a Fourier transform in an ONNX file: the faster, a product with its matrix, or the runtime's own operator."""

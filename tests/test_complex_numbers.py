@@ -18,6 +18,7 @@ from shrinkspeech.export.complex_forms import FORMS, form
 from shrinkspeech.export.complex_parts import Kinds
 from shrinkspeech.export.onnx_graph import onnx_model
 from shrinkspeech.export.real_numbers import use_real_numbers
+from shrinkspeech.export.transforms import CONV, Forms
 from shrinkspeech.graph.capture import capture
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.compare import max_difference
@@ -99,7 +100,7 @@ def captured_case(name: str) -> Captured:
 
 def without_complex(captured: Captured) -> Captured:
     copy = replace(captured, graph_module=captured.copy())
-    use_real_numbers(copy)
+    use_real_numbers(copy, Forms(CONV))
     return copy
 
 
@@ -162,7 +163,7 @@ def test_a_complex_input_is_refused() -> None:
 def test_a_graph_of_real_numbers_stays() -> None:
     captured = capture(nn.Linear(6, 3).eval(), (noise(2, 9, 6),))
     before = str(captured.graph_module.graph)
-    use_real_numbers(captured)
+    use_real_numbers(captured, Forms(CONV))
     assert str(captured.graph_module.graph) == before
 
 

@@ -63,7 +63,7 @@ def vad() -> Captured:
 @pytest.fixture(scope="module")
 def vad_file(vad: Captured, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExportReport]:
     path = tmp_path_factory.mktemp("onnx") / "vad.onnx"
-    report = export_onnx(vad, path, seconds=0.5, metadata={"source": "abc", "budget": "25%", "seconds": "7"})
+    report = export_onnx(vad, path, seconds=0.5, stft="op", metadata={"source": "abc", "budget": "25%", "seconds": "7"})
     return path, report
 
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from shrinkspeech.defaults import HALF_TOLERANCE, TOLERANCE
+from shrinkspeech.defaults import HALF_TOLERANCE, STFT_FORMS, TOLERANCE
 from shrinkspeech_cli.model import Length
-from shrinkspeech_cli.options import option, options
+from shrinkspeech_cli.options import either, option, options
 
 
 @options
@@ -31,6 +31,15 @@ def export(
     with_frontend: Annotated[
         bool, option("Put the run's --features into the file, so that it takes samples.", "--with-frontend")
     ] = False,
+    stft: Annotated[
+        str,
+        option(
+            "Fourier transforms as convolutions with their kernels (conv) or as operators of the runtime (op). auto takes for "
+            "each what onnxruntime is faster with, by a measurement at the example's length; of a run with a budget of size "
+            "the operators, which need no weights.",
+            metavar=either(STFT_FORMS),
+        ),
+    ] = STFT_FORMS[0],
 ) -> None:
     """Write a model as ONNX, and compare it with torch at several sizes before it is kept."""
     from shrinkspeech.budget.amounts import human
@@ -43,6 +52,8 @@ def export(
         raise InputError(f"{output} is a folder: give a file name to -o, such as {output / 'model.onnx'}")
     if tolerance is not None and tolerance <= 0:
         raise InputError("--tolerance must be above zero")
+    if stft not in STFT_FORMS:
+        raise InputError(f"--stft must be {either(STFT_FORMS)}, not '{stft}'")
     file = _model_file(run)
     facts = _facts(run)
     captured = load(file)
@@ -58,12 +69,15 @@ def export(
         metadata=_metadata(facts, with_frontend),
         seconds=seconds_of(captured, known, length.sample_rate),
         tolerance=tolerance,
+        stft=_form(stft, facts),
     )
     typer.echo(
         f"wrote {report.path}: {report.bytes / 1000:,.1f} kB, opset {report.opset}, {human(report.flops)} FLOP/s, "
         f"{report.parameters:,} parameters; "
         f"agrees with torch within {report.difference:.1e} at {'; '.join(shapes_text(one.shapes) for one in report.parity)}"
     )
+    if report.spectra:
+        typer.echo(f"Fourier transforms: {'; '.join(map(str, report.spectra))}")
     if report.nonstandard:
         typer.echo(f"note: operators outside of the ONNX standard: {', '.join(report.nonstandard)}")
     for note in report.notes:
@@ -105,6 +119,12 @@ def _facts(run: Path) -> dict[str, Any]:
             except ValueError as error:
                 raise InputError(f"{file} is not valid JSON: run 'shrinkspeech fit' again ({error})") from error
     return found
+
+
+def _form(stft: str, facts: dict[str, Any]) -> str:
+    """The form of Fourier transforms: the kernels of convolutions would take a file beyond a budget of its size."""
+    limited = facts.get("report", {}).get("budget", {}).get("quantity") == "size"
+    return STFT_FORMS[2] if stft == STFT_FORMS[0] and limited else stft
 
 
 def _metadata(facts: dict[str, Any], with_frontend: bool) -> dict[str, str]:

@@ -35,8 +35,10 @@ def session_of(captured: Captured) -> Any:
     import onnx_ir
 
     from shrinkspeech.export.onnx_graph import onnx_model
+    from shrinkspeech.export.transform_times import planned
+    from shrinkspeech.export.transforms import AUTO
 
-    return open_session(onnx_ir.to_proto(onnx_model(captured)))
+    return open_session(onnx_ir.to_proto(onnx_model(captured, planned(captured, AUTO))))
 
 
 def single(captured: Captured) -> tuple[Any, ...]:

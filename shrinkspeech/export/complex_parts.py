@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from shrinkspeech.export.transforms import Forms
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.constants import constant_value
 from shrinkspeech.graph.state import undisturbed
@@ -59,10 +60,15 @@ class Writer:
     """Writes nodes in front of ``node`` that compute with parts."""
 
     def __init__(
-        self, module: fx.GraphModule, node: fx.Node, kinds: Mapping[fx.Node, Kind], known: Mapping[fx.Node, Parts]
+        self,
+        module: fx.GraphModule,
+        node: fx.Node,
+        kinds: Mapping[fx.Node, Kind],
+        known: Mapping[fx.Node, Parts],
+        forms: Forms,
     ) -> None:
         self.node: Any = node
-        self.module, self.kinds, self.known = module, kinds, known
+        self.module, self.kinds, self.known, self.forms = module, kinds, known, forms
 
     def call(self, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
         with self.module.graph.inserting_before(self.node):

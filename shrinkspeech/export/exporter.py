@@ -31,6 +31,8 @@ from shrinkspeech.export.parity import (
     sizes_to_try,
     tolerance_of,
 )
+from shrinkspeech.export.transform_times import planned
+from shrinkspeech.export.transforms import AUTO, Forms, Spectrum
 from shrinkspeech.files import replacing
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
@@ -55,6 +57,7 @@ class ExportReport:
         dynamic: for each input the dimensions that may have any size, with their names.
         flops: FLOP/s (2 × multiply-accumulates) of the model.
         parameters: elements of the model's parameters, each tensor once.
+        spectra: the forms of the Fourier transforms, and how long each takes where that was measured.
         nonstandard: operators that are not in the ONNX standard.
         notes: what could not be had, in sentences.
     """
@@ -67,6 +70,7 @@ class ExportReport:
     dynamic: Mapping[str, Mapping[int, str]]
     flops: float
     parameters: int
+    spectra: tuple[Spectrum, ...] = ()
     nonstandard: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -83,6 +87,7 @@ def export_onnx(
     metadata: Mapping[str, str] | None = None,
     seconds: float = 1.0,
     tolerance: float | None = None,
+    stft: str = AUTO,
 ) -> ExportReport:
     """Write a captured model as one ONNX file with dynamic batch and time where the capture has them.
 
@@ -90,10 +95,12 @@ def export_onnx(
         metadata: entries for the file's own metadata, such as ``source``, ``widths`` (JSON) and ``budget``. The version
             of ShrinkSpeech, the FLOP/s, ``seconds``, the number of parameters, the example's shapes, its values in inputs
             that are no signal (lengths, masks, states of a few numbers), and the shapes and differences of the comparison
-            (``parity``) are added.
+            (``parity``) are added, and what form Fourier transforms have (``stft``).
         seconds: audio that one item of the example batch holds, in s.
         tolerance: largest difference from torch that is accepted, relative to the largest value of an output; by the type of
             the model's numbers where none is given.
+        stft: form of Fourier transforms: ``conv`` (products with their matrix), ``op`` (the runtime's operators), or ``auto``:
+            for each the one that onnxruntime is faster with, measured with one thread at the example's length.
 
     Raises:
         ExportError: the model cannot be written as ONNX, or the file does not agree with it. Then no file is left, and
@@ -106,12 +113,13 @@ def export_onnx(
     refuse_state(captured.graph_module, "an ONNX file")
     refuse_half_recurrence(captured)
     captured.refuse_not_finite()
-    model = onnx_model(captured)
+    forms = planned(captured, stft)
+    model = onnx_model(captured, forms)
     groups = label(captured)
     cost = flops(captured, groups, seconds=seconds)
     model.producer_name, model.producer_version = "shrinkspeech", __version__
     model.metadata_props.clear()
-    file = _serialised(model, {**(metadata or {}), **_own_metadata(captured, cost, seconds)})
+    file = _serialised(model, {**(metadata or {}), **_own_metadata(captured, cost, seconds), **_said(forms)})
     compared, notes = _proved(captured, file, tolerance_of(captured) if tolerance is None else tolerance)
     file = _with_entry(file, "parity", json.dumps([[item.shapes, item.difference] for item in compared]))
     with replacing(path) as temporary:
@@ -125,6 +133,7 @@ def export_onnx(
         dynamic=_dynamic(file),
         flops=cost,
         parameters=captured.parameter_count,
+        spectra=forms.spectra,
         nonstandard=_nonstandard(file),
         notes=(*notes, *(f"not in these FLOP/s, as nobody can count it: {operators}" for operators in groups.left_out)),
     )
@@ -140,6 +149,10 @@ def _own_metadata(captured: Captured, cost: float, seconds: float) -> dict[str, 
         "example_values": json.dumps(_kept_values(captured)),
         PARAMETERS: str(captured.parameter_count),
     }
+
+
+def _said(forms: Forms) -> dict[str, str]:
+    return {"stft": "; ".join(map(str, forms.spectra))} if forms.spectra else {}
 
 
 def _kept_values(captured: Captured) -> dict[str, Any]:

@@ -20,13 +20,17 @@ from shrinkspeech.errors import ExportError
 from shrinkspeech.export.onnx_file import first_line
 from shrinkspeech.export.operator_costs import COUNTS
 from shrinkspeech.export.real_numbers import use_real_numbers
+from shrinkspeech.export.transforms import OPERATOR, Forms
 from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.quiet import quiet
 
 
-def onnx_model(captured: Captured) -> Any:
+def onnx_model(captured: Captured, forms: Forms | None = None) -> Any:
     """A captured model as ``onnx_ir.Model``, named after the user's inputs, outputs and modules.
+
+    Args:
+        forms: of its Fourier transforms, by default the runtime's own operators, which need no weights.
 
     Raises:
         ExportError: torch's exporter cannot write it; the message holds the cause.
@@ -34,7 +38,7 @@ def onnx_model(captured: Captured) -> Any:
     with _silent():
         prepared = replace(captured, graph_module=captured.copy())
         attend_over_heads(prepared)
-        use_real_numbers(prepared)
+        use_real_numbers(prepared, forms or Forms(OPERATOR))
         try:
             program = torch.onnx.export(
                 prepared.program(for_onnx=True),

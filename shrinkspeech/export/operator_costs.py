@@ -78,9 +78,15 @@ def _letters(part: str, rank: int) -> list[str]:
 
 
 def _stft(node: Any, sizes: Sizes) -> float:
-    """Frames × 5/2 · n · log2 n; the output is ``[B, frames, bins, 2]``, with half the bins of a real signal or all."""
+    """Frames × 5/2 · n · log2 n; the output is ``[B, frames, bins, 2]``, with half the bins of a real signal or all.
+
+    So many bins have two numbers of points: an odd one is told by a window of its length.
+    """
     batch, frames, bins, _ = sizes[node.output[0]]
-    points = 2 * (bins - 1) if attribute(node, "onesided", 1) else bins
+    onesided = attribute(node, "onesided", 1)
+    window = sizes[node.input[2]] if len(node.input) > 2 and node.input[2] else ()
+    odd = window == (2 * bins - 1,)
+    points = (2 * bins - 1 if odd else 2 * bins - 2) if onesided else bins
     return batch * frames * transform_cost(points)
 
 

@@ -11,6 +11,7 @@ from shrinkspeech.errors import ExportError
 from shrinkspeech.export import spectra
 from shrinkspeech.export.complex_forms import FORMS
 from shrinkspeech.export.complex_parts import Kinds, Parts, Writer
+from shrinkspeech.export.transforms import Forms
 from shrinkspeech.graph.captured import Captured, attribute
 
 aten = torch.ops.aten
@@ -22,8 +23,11 @@ KEPT = frozenset(
 would be counted as four where the graph has one."""
 
 
-def use_real_numbers(captured: Captured) -> None:
+def use_real_numbers(captured: Captured, forms: Forms) -> None:
     """Rewrite complex tensors as pairs of real ones, in place; an output that is complex gets a last axis of two.
+
+    Args:
+        forms: of Fourier transforms; what was written is noted there.
 
     Raises:
         ExportError: an operator has no form in real numbers, or an input is complex.
@@ -36,7 +40,7 @@ def use_real_numbers(captured: Captured) -> None:
     for node in list(module.graph.nodes):
         touched = any(source in known for source in node.all_input_nodes)
         if touched or kinds[node].is_complex or node.target in spectra.STFT:
-            _rewrite(captured, Writer(module, node, kinds, known), known)
+            _rewrite(captured, Writer(module, node, kinds, known, forms), known)
     module.graph.eliminate_dead_code()
     module.graph.lint()
     module.recompile()
