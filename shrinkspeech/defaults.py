@@ -30,8 +30,8 @@ ROUND_TO = 1
 MIN_WIDTH = 1
 """Units that every group keeps at least."""
 
-CHECKPOINT_EVERY = 100
-"""Steps between two checkpoints."""
+CHECKPOINT_EVERY = "5m"
+"""Time between two checkpoints; the end of each stage is saved too."""
 
 TIMEOUT = 60.0
 """Seconds that a check may take."""

@@ -4,7 +4,8 @@ ShrinkSpeechError            everything below; the command line prints its text 
 ├── InputError               a file, option or recipe that cannot be used as given
 │   ├── LoadError            a model file: missing, untrusted, or not what it was taken for
 │   ├── BudgetError          a budget that cannot be read or reached
-│   ├── RecipeError          a recipe without what the fit needs, or a loss that is not finite
+│   ├── RecipeError          a recipe without what the fit needs
+│   │   └── NotFiniteError   a loss or a gradient that is not finite in several steps in a row
 │   └── AudioError           audio that is missing, unreadable or of the wrong rate
 ├── CaptureError             a model that torch.export cannot capture
 │   └── NotRunningError      a model that does not run on its example inputs
@@ -34,6 +35,10 @@ class BudgetError(InputError):
 
 class RecipeError(InputError):
     """A recipe without what the fit needs, or whose loss is not finite."""
+
+
+class NotFiniteError(RecipeError):
+    """A loss or a gradient that is not finite in several steps in a row."""
 
 
 class AudioError(InputError):

@@ -14,12 +14,17 @@ from torch import Tensor, nn
 
 import shrinkspeech
 from shrinkspeech.budget.flops import Flops
-from shrinkspeech.errors import InputError, RecipeError
+from shrinkspeech.budget.goal import Goal
+from shrinkspeech.errors import InputError, NotFiniteError, RecipeError
+from shrinkspeech.fitting.checkpoint import MOST_RETURNS, Checkpoint
 from shrinkspeech.fitting.recipe import load_recipe
 from shrinkspeech.fitting.settings import Settings, Standing
+from shrinkspeech.fitting.stages.stage import Job
+from shrinkspeech.fitting.stages.tune import Tune
 from shrinkspeech.fitting.taylor import taylor
 from shrinkspeech.fitting.trainer import MOST_SKIPPED, Trainer, optimiser_state
 from shrinkspeech.graph.captured import Captured
+from shrinkspeech.surgery.part import Part
 
 STEPS = 12
 
@@ -110,13 +115,61 @@ def test_gradients_that_are_not_finite_count_though_the_loss_is(captured: Captur
     assert finite(fitted.captured)
 
 
-def test_too_many_in_a_row_stop_the_fit(captured: Captured) -> None:
-    with pytest.raises(
-        RecipeError, match=rf"is nan at step {MOST_SKIPPED + 1} .*the last of {MOST_SKIPPED} such steps"
-    ):
-        fit(captured, recipe(set(range(3, 3 + MOST_SKIPPED))))
+def test_too_many_in_a_row_send_the_fit_back(captured: Captured) -> None:
+    """Once, with half the rate; a streak that is shorter does not."""
+    fitted = fit(captured, recipe(set(range(3, 3 + MOST_SKIPPED))))
+    assert (fitted.report.skipped, fitted.report.returns) == (MOST_SKIPPED, 1)
+    assert finite(fitted.captured)
     spread = {number for number in range(2, 2 + 2 * MOST_SKIPPED) if number % 2}
-    assert fit(captured, recipe(spread)).report.skipped == MOST_SKIPPED
+    report = fit(captured, recipe(spread)).report
+    assert (report.skipped, report.returns) == (MOST_SKIPPED, 0)
+
+
+def test_numbers_that_stay_bad_stop_the_fit(captured: Captured, caplog: pytest.LogCaptureFixture) -> None:
+    """It has gone back as often as it may, each time to the last step that moved something."""
+    with pytest.raises(NotFiniteError, match=rf"is nan at step 7 .*the last of {MOST_SKIPPED} such steps"):
+        fit(captured, recipe(set(range(3, 1000))))
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == MOST_RETURNS
+    assert all("back to step 3 with half the learning rate" in text for text in told)
+
+
+def test_going_back_takes_the_weights_of_the_last_good_step_and_half_the_rate(captured: Captured) -> None:
+    """Four steps are good, then five are not; the weights are spoilt meanwhile, as by an optimiser gone wild."""
+    batches = recipe(set(range(4, 4 + MOST_SKIPPED))).train_batches
+    given = SimpleNamespace(train_batches=batches, loss=lambda outputs, batch: outputs.square().mean())
+    rates: list[tuple[int, float]] = []
+    settings = Settings(distil=0.0, gate_share=0.0)
+    trainer = Trainer(captured, load_recipe(given), settings, STEPS, 1e-2, lambda now: None)
+    whole = Part.whole(captured, shrinkspeech.label(captured))
+    job = Job(trainer, whole, Goal.whole(Flops, captured, whole.groups, 1.0).towards(Flops.parse("100%")), 0)
+    stage, saved = Tune(job), Checkpoint()
+    stage.begin(job.draft())
+    saved.begin(stage, trainer)
+    good: dict[str, Tensor] = {}
+    while not stage.done:
+        try:
+            stage.step()
+        except NotFiniteError as error:
+            with torch.no_grad():
+                stage.module.get_parameter("out.weight").fill_(9.0)
+            saved.go_back(stage, trainer, error)
+            now = stage.module.state_dict()
+            assert [name for name, value in good.items() if not torch.equal(value, now[name])] == []
+        if trainer.step == 4 and not good:
+            good = {name: value.clone() for name, value in stage.module.state_dict().items()}
+        saved.save(stage, trainer)
+        rates.append((trainer.step, trainer.pace))
+    bad = [(step, 1.0) for step in range(5, 4 + MOST_SKIPPED)]
+    again = [(step, 0.5) for step in range(4, STEPS + 1)]
+    assert rates == [*((step, 1.0) for step in range(1, 5)), *bad, *again]
+    assert optimiser_state(stage.module, stage.optimiser)["out.weight"]["step"] == STEPS
+    assert stage.optimiser.param_groups[0]["lr"] == pytest.approx(0.5 * 1e-2 * _schedule_at(trainer, STEPS - 1))
+
+
+def _schedule_at(trainer: Trainer, step: int) -> float:
+    trainer.step = step
+    return trainer.schedule()
 
 
 def test_a_loss_that_does_not_depend_on_the_model_is_refused(captured: Captured) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -14,16 +13,14 @@ from shrinkspeech.budget.goal import Goal
 from shrinkspeech.budget.registry import only_target
 from shrinkspeech.defaults import CHECKPOINT_EVERY, LEARNING_RATE, ROUND_TO, STEPS
 from shrinkspeech.fitting.checkpoint import Checkpoint
+from shrinkspeech.fitting.identity import identity_of
 from shrinkspeech.fitting.intake import refuse_half
 from shrinkspeech.fitting.randomness import seed_everything
 from shrinkspeech.fitting.recipe import load_recipe
 from shrinkspeech.fitting.report import FitReport, Fitted, Reached
 from shrinkspeech.fitting.settings import Progress, Settings
-from shrinkspeech.fitting.stages.gate import Gate
-from shrinkspeech.fitting.stages.repair import Repair
-from shrinkspeech.fitting.stages.stage import Draft, Job, Stage
-from shrinkspeech.fitting.stages.tune import Tune
-from shrinkspeech.fitting.stages.warm_start import WarmStart
+from shrinkspeech.fitting.shrinking import STAGES, shrink
+from shrinkspeech.fitting.stages.stage import Draft, Job
 from shrinkspeech.fitting.trainer import Trainer
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
@@ -49,8 +46,9 @@ def fit(
     on_progress: Callable[[Progress], None] | None = None,
     evaluate: bool = True,
     checkpoint: str | Path | None = None,
-    checkpoint_every: int = CHECKPOINT_EVERY,
+    checkpoint_every: int | str = CHECKPOINT_EVERY,
     resume: bool = False,
+    begin_anew: bool = False,
     ignore_uncounted: bool = False,
     **targets: str | float | None,
 ) -> Fitted:
@@ -69,14 +67,17 @@ def fit(
         groups: the labelled graph, for instance restricted by ``Groups.restrict``.
         round_to: widths become multiples of this.
         evaluate: call the recipe's ``evaluate`` on the original and on the small model.
-        checkpoint: file that holds the state of the fit, written every ``checkpoint_every`` steps and at the end of each stage.
+        checkpoint: file that holds the state of the fit, written every ``checkpoint_every`` (a time such as ``"5m"``, or a
+            number of steps), at the end of each stage, and where SIGINT or SIGTERM ends the fit; the one before lies beside it.
         resume: go on from that file; on the CPU the result is bit by bit what it would have been, if the recipe
             yields the same batches again.
+        begin_anew: where that file is of another fit, begin anew in its place.
         ignore_uncounted: accept a budget of FLOP/s though nobody can count some operators: they stand with nothing.
 
     Raises:
         BudgetError: there is not one target, it cannot be read, is above the original, or cannot be reached or promised.
-        RecipeError: the recipe lacks something, or loss or gradient are not finite in several steps in a row.
+        RecipeError: the recipe lacks something.
+        NotFiniteError: loss or gradient are not finite in several steps in a row, from good weights at a smaller rate too.
         InputError: there is nothing to resume from, the checkpoint is of another fit, or the model keeps state or is frozen.
         ExportError: a size or latency is wanted of a model that cannot be written as ONNX.
         TypeError: there is no such argument.
@@ -91,34 +92,18 @@ def fit(
     groups = label(captured) if groups is None else groups
     refuse_uncounted(target.quantity, groups, ignore_uncounted)
     goal = Goal.whole(target.quantity, captured, groups, seconds, round_to).towards(target)
-    identity = {"options": [str(target), steps, seed, seconds, learning_rate, round_to], "settings": asdict(settings)}
-    saved = Checkpoint(checkpoint, checkpoint_every, {**identity, **identity_of(captured, groups)}, resume)
-    started = time.perf_counter()
+    given = {"target": str(target), "steps": steps, "seed": seed, "seconds": seconds, "learning rate": learning_rate}
+    identity = {
+        **{**given, "round to": round_to, "evaluate": evaluate, "settings": asdict(settings)},
+        **{**identity_of(captured, groups), **chosen.identity},
+    }
+    saved = Checkpoint(checkpoint, checkpoint_every, identity, resume, begin_anew)
     seed_everything(seed)
-    with closing(Trainer(captured, chosen, settings, steps, learning_rate, listener)) as trainer:
-        before = trainer.evaluate(captured.copy()) if evaluate else {}
+    with saved.watching(), closing(Trainer(captured, chosen, settings, steps, learning_rate, listener)) as trainer:
+        before = trainer.evaluate_first(captured, saved.before) if evaluate else {}
         draft = shrink(Job(trainer, Part.whole(captured, groups), goal, seed), saved)
         after = trainer.evaluate_trained(draft.part.captured.graph_module) if evaluate else {}
-    duration = time.perf_counter() - started
-    return fitted(captured, draft, goal, trainer, before, after, seconds, seed, duration)
-
-
-STAGES: Sequence[type[Stage]] = (WarmStart, Gate, Repair, Tune)
-"""The stages of a fit, in their order."""
-
-
-def shrink(job: Job, checkpoint: Checkpoint | None = None, stages: Sequence[type[Stage]] = STAGES) -> Draft:
-    """Run all stages one after the other, or those that are left of an earlier run; what the last one leaves is the result."""
-    draft, checkpoint = job.draft(), checkpoint or Checkpoint()
-    for kind in checkpoint.left(stages):
-        stage = kind(job)
-        if not checkpoint.restore(stage, job.trainer):
-            stage.begin(draft)
-        while not stage.done:
-            stage.step()
-            checkpoint.save(stage, job.trainer)
-        draft = stage.result()
-    return draft
+    return fitted(captured, draft, goal, trainer, before, after, seconds, seed, saved.elapsed())
 
 
 def named_targets(given: Mapping[str, str | float | None]) -> dict[str, str | float | None]:
@@ -131,14 +116,6 @@ def named_targets(given: Mapping[str, str | float | None]) -> dict[str, str | fl
         if not argument.startswith("target_"):
             raise TypeError(f"fit() has no argument '{argument}'")
     return {argument.removeprefix("target_"): text for argument, text in given.items()}
-
-
-def identity_of(captured: Captured, groups: Groups) -> dict[str, Any]:
-    """What tells one model and its groups from another."""
-    return {
-        "tensors": {name: list(tensor.shape) for name, tensor in captured.parameters().items()},
-        "groups": {group.name: group.min_width for group in groups.shrinkable},
-    }
 
 
 def fitted(
@@ -169,6 +146,7 @@ def fitted(
         duration=duration,
         loss=sum(trainer.recent) / len(trainer.recent) if trainer.recent else None,
         skipped=trainer.skipped,
+        returns=trainer.returns,
         uncounted=part.groups.left_out,
         unevaluated=trainer.unevaluated,
     )
@@ -176,4 +154,4 @@ def fitted(
     return Fitted(part.captured, part.widths, kept, report)
 
 
-__all__ = ["FitReport", "Fitted", "Progress", "Settings", "fit"]
+__all__ = ["STAGES", "FitReport", "Fitted", "Progress", "Settings", "fit", "shrink"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,27 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def random_state() -> dict[str, Any]:
+class Stream:
+    """Random numbers of their own for who draws from those of Python, numpy and torch: it goes on where it was, whatever
+    others draw in between. It starts where they are now.
+    """
+
+    def __init__(self) -> None:
+        self.state = random_state(devices=False)
+
+    @contextmanager
+    def drawn(self) -> Iterator[None]:
+        """Inside, numbers come from here; what others draw outside stays as it was."""
+        outside = random_state(devices=False)
+        set_random_state(self.state)
+        try:
+            yield
+        finally:
+            self.state = random_state(devices=False)
+            set_random_state(outside)
+
+
+def random_state(devices: bool = True) -> dict[str, Any]:
     """Where the random numbers are, as numbers, strings and tensors alone."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     return {
@@ -38,7 +59,7 @@ def random_state() -> dict[str, Any]:
             float(gauss),
         ],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state_all() if devices and torch.cuda.is_available() else [],
     }
 
 

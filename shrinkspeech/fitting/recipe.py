@@ -12,7 +12,7 @@ Whatever these functions raise becomes a ``RecipeError`` that names the function
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from shrinkspeech.errors import RecipeError, ShrinkSpeechError
+from shrinkspeech.fitting.identity import source_hash
 from shrinkspeech.loading.usercode import FAILURES, blame, import_file
 
 
@@ -51,6 +52,7 @@ class Recipe:
         example_inputs: one tensor for each input of the model.
         inputs: the model's arguments in a batch.
         name: for messages.
+        identity: facts by name that tell it and its data from others, for a fit that goes on.
     """
 
     train_batches: Callable[[], Iterable[Any]]
@@ -59,6 +61,7 @@ class Recipe:
     example_inputs: Callable[[], tuple[Any, ...]] | None = None
     inputs: Callable[[Any], tuple[Any, ...]] = first_of
     name: str = "recipe"
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
     def peek(self) -> Any:
         """The first training batch.
@@ -80,9 +83,10 @@ def load_recipe(source: Any) -> Recipe:
     if isinstance(source, Recipe):
         return source
     if isinstance(source, str | Path):
-        return _from_namespace(_imported(Path(source)), str(source))
-    name = str(getattr(source, "__name__", None) or type(source).__name__)
-    return _from_namespace(source, name)
+        found = _from_namespace(_imported(Path(source)), str(source))
+    else:
+        found = _from_namespace(source, str(getattr(source, "__name__", None) or type(source).__name__))
+    return replace(found, identity={"recipe": source_hash(source)})
 
 
 def _imported(path: Path) -> Any:

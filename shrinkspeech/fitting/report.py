@@ -36,6 +36,7 @@ class FitReport:
 
     ``target_flops`` is None where the budget was of something else; ``loss`` is the mean over the last 50 steps,
     of the weights before they are averaged; ``skipped`` steps had a loss or a gradient that was not finite, and moved nothing;
+    ``returns``: times that the fit went back to good weights after several of them, with half the learning rate;
     ``uncounted`` are operators, and where they stand, that all FLOP/s leave out, as nobody can count them;
     ``unevaluated`` says why the recipe's ``evaluate`` failed on the small model, if it did.
     """
@@ -54,6 +55,7 @@ class FitReport:
     duration: float
     loss: float | None = None
     skipped: int = 0
+    returns: int = 0
     uncounted: tuple[str, ...] = ()
     unevaluated: str | None = None
 

@@ -8,10 +8,9 @@ weights that have already learnt to do with less.
 from __future__ import annotations
 
 import csv
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,18 @@ from shrinkspeech.budget.amounts import human
 from shrinkspeech.budget.flops import refuse_uncounted
 from shrinkspeech.budget.goal import Goal
 from shrinkspeech.budget.registry import Target, quantity_named
-from shrinkspeech.defaults import LEARNING_RATE, ROUND_TO, STEPS
+from shrinkspeech.defaults import CHECKPOINT_EVERY, LEARNING_RATE, ROUND_TO, STEPS
 from shrinkspeech.errors import BudgetError
 from shrinkspeech.files import replacing
-from shrinkspeech.fitting.fit import fitted, shrink
+from shrinkspeech.fitting.checkpoint import Checkpoint
+from shrinkspeech.fitting.fit import fitted
+from shrinkspeech.fitting.identity import identity_of
 from shrinkspeech.fitting.intake import refuse_half
 from shrinkspeech.fitting.randomness import seed_everything
 from shrinkspeech.fitting.recipe import load_recipe
-from shrinkspeech.fitting.report import Fitted
+from shrinkspeech.fitting.report import FitReport, Fitted, Reached
 from shrinkspeech.fitting.settings import Listener, Progress, Settings
+from shrinkspeech.fitting.shrinking import shrink
 from shrinkspeech.fitting.stages.stage import Job
 from shrinkspeech.fitting.trainer import Trainer
 from shrinkspeech.graph.captured import Captured
@@ -55,6 +57,10 @@ def sweep(
     on_progress: Listener | None = None,
     on_fitted: Callable[[str, Fitted], None] | None = None,
     evaluate: bool = True,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int | str = CHECKPOINT_EVERY,
+    resume: bool = False,
+    begin_anew: bool = False,
     ignore_uncounted: bool = False,
 ) -> list[Fitted]:
     """Shrink a captured model to several budgets in one run.
@@ -64,8 +70,9 @@ def sweep(
         budgets: each as for ``fit``, in any order.
         quantity: what they are of: the name of a registered quantity, such as ``params``.
         steps: optimiser steps for each budget.
-        ignore_uncounted: as for ``fit``.
-        on_fitted: gets each budget as it was written and its model, as soon as it is there.
+        checkpoint, checkpoint_every, resume, begin_anew, ignore_uncounted: as for ``fit``.
+        on_fitted: gets each budget as it was written and its model, as soon as it is there; where the sweep goes on, those
+            that an earlier run has reached, too.
 
     Returns:
         One model for each budget, from large to small. ``kept`` tells the units of ``captured`` that remain.
@@ -84,24 +91,49 @@ def sweep(
     groups = label(captured) if groups is None else groups
     refuse_uncounted(quantity_named(quantity), groups, ignore_uncounted)
     goals = ordered(Goal.whole(quantity_named(quantity), captured, groups, seconds, round_to), targets)
+    given = {
+        "quantity": quantity,
+        "budgets": [text for text, _ in goals],
+        "steps": steps,
+        "seed": seed,
+        "seconds": seconds,
+    }
+    identity = {
+        **{**given, "learning rate": learning_rate, "round to": round_to, "evaluate": evaluate},
+        **{"settings": asdict(settings), **identity_of(captured, groups), **chosen.identity},
+    }
+    saved = Checkpoint(checkpoint, checkpoint_every, identity, resume, begin_anew)
     seed_everything(seed)
     shown = _Offset(on_progress or (lambda progress: None), steps * len(goals))
     results: list[Fitted] = []
-    with closing(Trainer(captured, chosen, settings, steps, learning_rate, shown)) as trainer:
-        before = trainer.evaluate(captured.copy()) if evaluate else {}
-        part = Part.whole(captured, groups)
+    with saved.watching(), closing(Trainer(captured, chosen, settings, steps, learning_rate, shown)) as trainer:
+        before = trainer.evaluate_first(captured, saved.before) if evaluate else {}
+        whole = part = Part.whole(captured, groups)
+        reached: list[dict[str, Any]] = saved.before.setdefault("reached", [])
         for text, goal in goals:
-            started = time.perf_counter()
             trainer.restart(steps)
-            draft = shrink(Job(trainer, part, goal, seed))
-            part = draft.part
+            if len(results) < len(reached):
+                part = whole.restore(reached[len(results)]["part"])
+                result = _again(part, reached[len(results)]["report"])
+            else:
+                begun = saved.elapsed()
+                draft = shrink(Job(trainer, part, goal, seed), saved)
+                part = draft.part
+                after = trainer.evaluate_trained(part.captured.graph_module) if evaluate else {}
+                took = saved.elapsed() - begun
+                result = fitted(captured, draft, goal, trainer, before, after, seconds, seed, took)
+                reached.append({"part": part.state(), "report": asdict(result.report)})
             shown.done += steps
-            after = trainer.evaluate_trained(part.captured.graph_module) if evaluate else {}
-            duration = time.perf_counter() - started
-            results.append(fitted(captured, draft, goal, trainer, before, after, seconds, seed, duration))
+            results.append(result)
             if on_fitted is not None:
-                on_fitted(text, results[-1])
+                on_fitted(text, result)
     return results
+
+
+def _again(part: Part, report: dict[str, Any]) -> Fitted:
+    """What an earlier run has reached at a budget."""
+    told = FitReport(**{**report, "budget": Reached(**report["budget"]), "uncounted": tuple(report["uncounted"])})
+    return Fitted(part.captured, part.widths, {name: list(units) for name, units in part.kept.items()}, told)
 
 
 def read_budgets(quantity: str, budgets: Sequence[str | float]) -> list[Target]:

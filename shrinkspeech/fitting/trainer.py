@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from shrinkspeech.errors import InputError, RecipeError
+from shrinkspeech.errors import InputError, NotFiniteError
+from shrinkspeech.fitting.batches import Batches
 from shrinkspeech.fitting.blame import blame
 from shrinkspeech.fitting.losses import Losses, to_device
 from shrinkspeech.fitting.recipe import Recipe
@@ -20,7 +21,10 @@ from shrinkspeech.graph.captured import Captured
 from shrinkspeech.surgery.part import OptimiserState
 
 MOST_SKIPPED = 5
-"""Steps in a row whose loss or gradient is not finite; after so many the fit stops."""
+"""Steps in a row whose loss or gradient is not finite; after so many the fit goes back, or stops."""
+
+SLOWER = 0.5
+"""After it went back, its learning rate is this times what it was."""
 
 
 class Trainer:
@@ -33,9 +37,9 @@ class Trainer:
 
     Attributes:
         step: optimiser steps of the cycle so far.
-        used: batches drawn so far.
         recent: loss of the last 50 steps that moved the weights.
         skipped: steps of the cycle whose loss or gradient was not finite; ``in_a_row``: the last ones, without one between.
+        returns: times that the cycle went back to an earlier state; ``pace``: what its learning rate is multiplied with.
         metrics: what the recipe's ``evaluate`` returned last.
         unevaluated: why it returned nothing of a trained model; None if it did.
     """
@@ -54,8 +58,7 @@ class Trainer:
         self.recipe, self.settings, self.learning_rate, self.listener = recipe, settings, learning_rate, listener
         self.accelerator, self.where = Accelerator(), original.where
         self.losses = Losses(original, recipe, settings.distil, self.accelerator.device)
-        self.batches: Generator[Any, None, None] = self._endless()
-        self.used = 0
+        self.batches = Batches(recipe)
         self.restart(steps)
         self.metrics: dict[str, float] = {}
         self.unevaluated: str | None = None
@@ -65,6 +68,7 @@ class Trainer:
         self.step, self.steps = 0, steps
         self.recent: list[float] = []
         self.skipped, self.in_a_row = 0, 0
+        self.returns, self.pace = 0, 1.0
 
     @property
     def gated_steps(self) -> int:
@@ -96,11 +100,12 @@ class Trainer:
             Whether the weights were moved.
 
         Raises:
-            RecipeError: several steps in a row were not finite, or the loss is none (see ``Losses``).
+            NotFiniteError: several steps in a row were not finite.
+            RecipeError: the loss is none (see ``Losses``).
         """
         batch, before = self.next_batch(), {name: buffer.clone() for name, buffer in model.named_buffers()}
         for group in optimiser.param_groups:
-            group["lr"] = self.learning_rate * self.schedule()
+            group["lr"] = self.learning_rate * self.schedule() * self.pace
         loss = self.loss(model, batch)
         value = float(loss.detach())
         optimiser.zero_grad()
@@ -138,7 +143,7 @@ class Trainer:
         """Undo what the forward pass did to buffers, and count.
 
         Raises:
-            RecipeError: this has happened too often in a row.
+            NotFiniteError: this has happened too often in a row.
         """
         for name, buffer in model.named_buffers():
             buffer.copy_(before[name])
@@ -148,7 +153,7 @@ class Trainer:
         if self.in_a_row >= MOST_SKIPPED:
             what = f"loss of '{self.recipe.name}' is {value}" if not math.isfinite(value) else "gradient is not finite"
             source = blame(self.accelerator.unwrap_model(model), lambda watched: self.loss(watched, batch), self.where)
-            raise RecipeError(
+            raise NotFiniteError(
                 f"the {what} at step {self.step} ({standing.stage}), the last of {self.in_a_row} such steps in a row: "
                 + (f"{source}; else " if source else "")
                 + "lower --learning-rate, or look for bad values in the batches"
@@ -163,18 +168,25 @@ class Trainer:
             "recent": list(self.recent),
             "skipped": self.skipped,
             "in_a_row": self.in_a_row,
+            "returns": self.returns,
+            "pace": self.pace,
             "metrics": dict(self.metrics),
             "scaler": None if scaler is None else scaler.state_dict(),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a state: batches that were used are drawn again and thrown away."""
-        while self.used < state["used"]:
-            self.next_batch()
+        self.batches.skip(state["used"])
         self.step, self.recent, self.metrics = state["step"], list(state["recent"]), dict(state["metrics"])
         self.skipped, self.in_a_row = state["skipped"], state["in_a_row"]
+        self.returns, self.pace = state["returns"], state["pace"]
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
+
+    def go_back(self, state: Mapping[str, Any]) -> None:
+        """Take the steps from a state on once more, with new batches and a smaller learning rate."""
+        self.step, self.recent, self.in_a_row = state["step"], list(state["recent"]), 0
+        self.returns, self.pace = self.returns + 1, self.pace * SLOWER
 
     def schedule(self) -> float:
         """One cycle over all steps: a linear rise, then half a cosine."""
@@ -198,23 +210,18 @@ class Trainer:
 
     # -- data -----------------------------------------------------------------------------------------------------
 
+    @property
+    def used(self) -> int:
+        """Batches drawn so far."""
+        return self.batches.used
+
     def next_batch(self) -> Any:
-        self.used += 1
-        return next(self.batches)
+        """The next of the recipe's batches."""
+        return self.batches.draw()
 
     def close(self) -> None:
-        """Draw no more batches: processes that prepare them end now, not when their memory is collected."""
+        """Draw no more batches."""
         self.batches.close()
-
-    def _endless(self) -> Generator[Any, None, None]:
-        """The recipe's batches, from the start again when they end."""
-        while True:
-            empty = True
-            for batch in self.recipe.train_batches():
-                empty = False
-                yield batch
-            if empty:
-                raise RecipeError(f"train_batches() of '{self.recipe.name}' yields nothing")
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
         """The recipe's metrics of a model; none if it has no ``evaluate``."""
@@ -224,6 +231,12 @@ class Trainer:
         with torch.no_grad():
             self.metrics = {name: float(value) for name, value in self.recipe.evaluate(module).items()}
         return self.metrics
+
+    def evaluate_first(self, original: Captured, known: dict[str, Any]) -> dict[str, float]:
+        """As ``evaluate``, of the original; in ``known`` it stays for a fit that goes on."""
+        if "metrics" not in known:
+            known["metrics"] = self.evaluate(original.copy())
+        return dict(known["metrics"])
 
     def evaluate_trained(self, module: nn.Module) -> dict[str, float]:
         """As ``evaluate``, of a model that took long to train: no metrics where that fails, and ``unevaluated`` says why."""

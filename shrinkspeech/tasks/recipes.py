@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
+from shrinkspeech.data.fingerprint import chosen, fingerprint
 from shrinkspeech.data.options import DataOptions
 from shrinkspeech.data.source import open_source
 from shrinkspeech.errors import InputError
@@ -47,4 +48,9 @@ def task_recipe(task: str, captured: Captured, data: DataOptions, options: TaskO
         notes=(*source.notes, *notes),
         seconds=intake.seconds,
         source=source,
+        identity={
+            "task": {"name": task, **asdict(options)},
+            "data": fingerprint(source),
+            "data options": chosen(data),
+        },
     )
