@@ -8,7 +8,10 @@ from shrinkspeech_cli.amounts import Targets
 from shrinkspeech_cli.data import Data
 from shrinkspeech_cli.model import Source
 from shrinkspeech_cli.options import options
-from shrinkspeech_cli.training import Checkpoint, Run, Training, write_run
+from shrinkspeech_cli.runs import Run
+from shrinkspeech_cli.states import Checkpoint, stoppable
+from shrinkspeech_cli.training import Training
+from shrinkspeech_cli.writing import write_run
 
 
 @options
@@ -16,7 +19,8 @@ def fit(run: Run, targets: Targets, data: Data, training: Training, state: Check
     """Shrink a model to a budget while fine-tuning it."""
     data = data.resolved()
     training.check()
-    run.check()
+    state.check()
+    run.check(state)
     from shrinkspeech.budget.registry import only_target
     from shrinkspeech.fitting.fit import fit as run_fit
     from shrinkspeech_cli.progress import progress
@@ -24,19 +28,21 @@ def fit(run: Run, targets: Targets, data: Data, training: Training, state: Check
 
     target = only_target(targets.given())
     wanted: dict[str, Any] = {f"target_{name}": text for name, text in targets.given().items()}
-    loaded, recipe = data.load(source, training.seed)
-    training.announce(loaded.captured)
-    with progress(training.steps) as on_progress:
-        fitted = run_fit(
-            loaded.captured,
-            recipe,
-            **wanted,
-            **training.arguments(),
-            seconds=loaded.seconds,
-            groups=loaded.groups,
-            on_progress=on_progress,
-            checkpoint=state.checkpoint,
-            resume=state.resume,
-        )
-    write_run(run.output, fitted, source, recipe, str(target))
+    with run.claimed(), stoppable():
+        loaded, recipe = data.load(source, training.seed)
+        training.announce(loaded.captured)
+        run.reserve(loaded.captured)
+        with progress(training.steps) as on_progress:
+            fitted = run_fit(
+                loaded.captured,
+                recipe,
+                **wanted,
+                **training.arguments(),
+                **state.arguments(run),
+                seconds=loaded.seconds,
+                groups=loaded.groups,
+                on_progress=on_progress,
+            )
+        write_run(run.folder, fitted, source, recipe, str(target), state.file(run))
+        state.remove(run)
     summary(fitted, {group.name: group.size for group in loaded.groups}, run.output)

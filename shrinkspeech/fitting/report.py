@@ -14,6 +14,10 @@ from torch import Tensor
 from shrinkspeech.files import replacing
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
+from shrinkspeech.loading.sums import write_sums
+
+FILES = ("model.safetensors", "model.pt2", "widths.json", "report.json")
+"""What a run always holds."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Fitted:
 
     def save(self, run: str | Path) -> None:
         """Write ``model.safetensors``, ``model.pt2``, ``widths.json`` and ``report.json`` into the folder ``run``, in this
-        order: what took long to train is there whatever becomes of the rest.
+        order: what took long to train is there whatever becomes of the rest. The sums of all (``SHA256SUMS``) come last.
 
         Raises:
             InputError: a weight is not finite, or a copy of the graph has been trained; nothing is written.
@@ -87,6 +91,7 @@ class Fitted:
         widths = {name: {"width": self.widths[name], "units": list(self.kept[name])} for name in self.widths}
         _write_json(folder / "widths.json", widths)
         _write_json(folder / "report.json", asdict(self.report))
+        write_sums(folder, FILES)
 
 
 def _packed(tensor: Tensor) -> Tensor:
