@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import signal
 import subprocess
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ import shrinkspeech_cli.runs as runs
 import torch
 from filelock import FileLock
 
-from tests.command import BATCHES, FIT, LOSS, refused, run, tiny_folder
+from shrinkspeech.files import TEMPORARY, replacing
+from tests.command import BATCHES, FIT, refused, run, tiny_folder
 
 KILLED = """
 import os, pathlib, signal
@@ -25,7 +28,6 @@ def loss(outputs, batch):
         os.kill(os.getpid(), signal.{name})
     return (outputs - batch[1]).square().mean()
 """
-ROOT = Path(__file__).parents[1]
 WHOLE = ["SHA256SUMS", "model.pt2", "model.safetensors", "origin.json", "report.json", "widths.json"]
 
 
@@ -53,14 +55,16 @@ def stopped(folder: Path, capsys: pytest.CaptureFixture[str], call: int = 12, ar
     return err.splitlines()[-1]
 
 
-def test_the_same_command_goes_on_after_a_signal(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_command_goes_on_after_a_signal(
+    folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     told = stopped(folder, capsys)
     assert "stopped by SIGTERM at step" in told
     assert "run/checkpoint.pt, and the same command goes on from it" in told
     assert content(folder / "run") == ["checkpoint.pt", "checkpoint.pt.previous"]
     code, _, err = run(FIT, capsys)
     assert code == 0, err
-    assert "note: going on from" in err
+    assert "run/checkpoint.pt, at step 4 of 6 (tune)" in caplog.text
     assert content(folder / "run") == WHOLE
     assert run([*FIT[:-1], "whole"], capsys)[0] == 0
     assert weights(folder / "run") == weights(folder / "whole")
@@ -141,19 +145,29 @@ def test_where_a_run_may_go(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "File name too long" in refused([*FIT[:-1], "r" * 256], capsys)
 
 
-def test_where_an_export_may_go(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(FIT, capsys)[0] == 0
-    (folder / "link.onnx").symlink_to("target.onnx")
-    assert run(["export", "run", "-o", "link.onnx"], capsys)[0] == 0
-    assert (folder / "link.onnx").is_symlink()
-    assert (folder / "target.onnx").is_file()
-    long = "o" * 235 + ".onnx"
-    assert run(["export", "run", "-o", long], capsys)[0] == 0
-    assert (folder / long).stat().st_size == (folder / "target.onnx").stat().st_size
+def test_where_an_export_may_not_go(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Said before anything is loaded."""
     os.mkfifo(folder / "pipe")
-    assert "it is no plain file" in refused(["export", "run", "-o", "pipe"], capsys)
-    assert "it is a device" in refused(["export", "run", "-o", "/dev/null"], capsys)
+    assert "pipe is a device or the like: give a file name" in refused(["export", "no.pt2", "-o", "pipe"], capsys)
+    assert "/dev/null is a device or the like" in refused(["export", "no.pt2", "-o", "/dev/null"], capsys)
+    assert ". is a folder: give a file name to -o" in refused(["export", "no.pt2", "-o", "."], capsys)
+
+
+def test_files_take_the_place_of_files_alone(folder: Path) -> None:
+    """Of what a link points to, and under names as long as the system allows."""
+    (folder / "link").symlink_to("target")
+    for name in ("link", "o" * 255):
+        with replacing(folder / name) as temporary:
+            temporary.write_text("x")
+    assert (folder / "link").is_symlink()
+    assert (folder / "target").read_text() == (folder / ("o" * 255)).read_text() == "x"
+    os.mkfifo(folder / "pipe")
+    (folder / "folder").mkdir()
+    for there, kind in (("/dev/null", "a device"), ("pipe", "no plain file"), ("folder", "a folder")):
+        with pytest.raises(OSError, match=f"it is {kind}, give a file"), replacing(there) as temporary:
+            temporary.write_text("x")
     assert not Path("/dev/null").is_file()
+    assert [path.name for path in folder.iterdir() if TEMPORARY.fullmatch(path.name)] == []
 
 
 def test_no_room_is_told_before_the_first_step(
@@ -169,32 +183,27 @@ def test_no_room_is_told_before_the_first_step(
     assert "warning: run has room for 2kB, and the state of the fit may need 4.84kB" in err
 
 
-LIMITED = """
-import resource, sys
-from shrinkspeech_cli.main import main
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
-main(sys.argv[2:])
-"""
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("limit", [300, 3_000])
-def test_files_that_may_not_be_large_enough(folder: Path, limit: int) -> None:
+def test_files_that_may_not_be_large_enough(
+    folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     """Not even the weights: told at once. The weights alone: the fit says so of its state, and at last of the rest."""
-    (folder / "recipe.py").write_text(BATCHES + LOSS)
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(limit), *FIT],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'cli'}"},
-    )
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    if limit == 300:
-        assert "cannot write 484B to run (File too large): give another folder" in done.stderr
-        assert "step 1/6" not in done.stderr
-    else:
-        assert "cannot write the checkpoint" in done.stderr
-        assert "step 6/6" in done.stderr
-        assert "cannot write the run to" in done.stderr
-        assert content(folder / "run") == ["model.safetensors"]
+    with files_of_at_most(300):
+        assert "cannot write 484B to run (File too large): give another folder" in refused(FIT, capsys)
+    assert not (folder / "run").exists()
+    with files_of_at_most(3000):
+        code, _, err = run(FIT, capsys)
+    assert code == 2
+    assert caplog.text.count("cannot write the checkpoint") == 1
+    assert "step 6/6" in err
+    assert "run (File too large)" in err.splitlines()[-1]
+    assert content(folder / "run") == ["model.safetensors"]

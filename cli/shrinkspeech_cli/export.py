@@ -50,6 +50,8 @@ def export(
 
     if output.is_dir():
         raise InputError(f"{output} is a folder: give a file name to -o, such as {output / 'model.onnx'}")
+    if output.exists() and not output.is_file():
+        raise InputError(f"{output} is a device or the like: give a file name to -o")
     if tolerance is not None and tolerance <= 0:
         raise InputError("--tolerance must be above zero")
     if stft not in STFT_FORMS:

@@ -57,10 +57,8 @@ class Checkpoint:
         Interval.parse(self.checkpoint_every)
 
     def arguments(self, run: Run) -> dict[str, Any]:
-        """Arguments of the library's ``fit`` and ``sweep``; says if it goes on."""
+        """Arguments of the library's ``fit`` and ``sweep``."""
         begun = self.file(run).is_file() or self.before(run).is_file()
-        if begun:
-            typer.echo(f"note: going on from {self.file(run)}", err=True)
         return {
             "checkpoint": self.file(run),
             "checkpoint_every": self.checkpoint_every,

@@ -116,6 +116,7 @@ class Checkpoint:
         saved, self._saved = self._saved, None
         now = Snapshot(saved["stage"], saved["state"], saved["trainer"], saved["random"])
         now.restore(stage, trainer)
+        log.warning("going on from %s, at step %d of %d (%s)", self.path, trainer.step, trainer.steps, stage.name)
         self.good = now if saved["good"] is None else Snapshot(**saved["good"])
         return True
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from shrinkspeech.fitting.controller import WidthController, between
-from shrinkspeech.fitting.trainer import optimiser_state
 from shrinkspeech.fitting.stages.stage import Draft, Job, Stage
+from shrinkspeech.fitting.trainer import optimiser_state
 from shrinkspeech.surgery.insert import GatedModule
 from shrinkspeech.surgery.part import Part
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from shrinkspeech.fitting.average import RunningAverage
-from shrinkspeech.fitting.trainer import optimiser_state
 from shrinkspeech.fitting.stages.stage import Draft, Stage
+from shrinkspeech.fitting.trainer import optimiser_state
 from shrinkspeech.surgery.part import Part
 
 
