@@ -47,12 +47,15 @@ class Reference:
             InputError: there is none, and yet it is said how to load it.
         """
         from shrinkspeech.errors import InputError
+        from shrinkspeech.loading.sums import verify
 
         if self.reference is None:
             if loading.named:
                 raise InputError("--factory, --weights and --trust-pickle belong to --reference MODEL: give it too")
             return None
         inside = Path(self.reference) / "model.pt2"
+        if inside.is_file():
+            verify(inside.parent, [inside.name])
         return loading.capture(str(inside) if inside.is_file() else self.reference)
 
 
@@ -106,11 +109,16 @@ def check(
     loading: Loading,
     fed: Feeding,
     threads: Annotated[int, option("Threads for the latency.", metavar="N", min=1)] = 1,
+    altered: Annotated[
+        bool, option("Measure a file that is not to the byte what 'export' wrote.", "--altered")
+    ] = False,
     timeout: Annotated[float, option("Give up after so many seconds; 0 for no limit.", metavar="S", min=0)] = TIMEOUT,
 ) -> None:
     """Measure an ONNX file; exit code 0 if every limit is met, 1 if one is not, 2 if it cannot be measured."""
     from shrinkspeech.export.check import check as run_check
 
+    if not altered:
+        _refuse_altered(file)
     known = quantities()
     allowed = {name: known[name].limit(text, f"--max-{name}") for name, text in limits.given().items()}
     with time_limit(timeout, str(file)):
@@ -131,6 +139,22 @@ def check(
     _show(report)
     if not report.met:
         raise typer.Exit(1)
+
+
+def _refuse_altered(file: Path) -> None:
+    """
+    Raises:
+        InputError: the file says that the export wrote it, and has been damaged or altered since.
+    """
+    from shrinkspeech.errors import InputError
+    from shrinkspeech.export.onnx_file import OnnxFile
+    from shrinkspeech.export.onnx_seal import is_altered
+
+    if is_altered(OnnxFile.read(file).data, OnnxFile.read(file).metadata):
+        raise InputError(
+            f"{file} is damaged, or another program has altered it: its bytes are not those that 'export' wrote; export it "
+            "again, or give --altered to measure it as it is"
+        )
 
 
 def _shapes(example: list[str] | None) -> list[tuple[int, ...]] | None:

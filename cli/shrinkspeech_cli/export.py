@@ -47,6 +47,7 @@ def export(
     from shrinkspeech.export.exporter import export_onnx
     from shrinkspeech.export.parity import ONE_SIZE, shapes_text
     from shrinkspeech.loading.load import load, seconds_of
+    from shrinkspeech.loading.sums import verify
 
     if output.is_dir():
         raise InputError(f"{output} is a folder: give a file name to -o, such as {output / 'model.onnx'}")
@@ -57,6 +58,8 @@ def export(
     if stft not in STFT_FORMS:
         raise InputError(f"--stft must be {either(STFT_FORMS)}, not '{stft}'")
     file = _model_file(run)
+    if run.is_dir():
+        verify(run, ["model.pt2"])
     facts = _facts(run)
     captured = load(file)
     known = facts.get("report", {}).get("seconds") if length.seconds is None else length.seconds
@@ -104,23 +107,17 @@ def _model_file(run: Path) -> Path:
     return run / "model.pt2" if run.is_dir() else run
 
 
-def _facts(run: Path) -> dict[str, Any]:
+def _facts(run: Path) -> dict[str, dict[str, Any]]:
     """What the JSON files of a run hold, by their name without the ending; nothing for a single file.
 
     Raises:
-        InputError: a file is not JSON.
+        InputError: a file is not what a fit writes.
     """
-    from shrinkspeech.errors import InputError
+    from shrinkspeech.loading.records import Origin, Record, Report, Task, Widths, read_record
 
-    found = {}
-    for name in ("report", "widths", "origin", "task"):
-        file = run / f"{name}.json"
-        if run.is_dir() and file.is_file():
-            try:
-                found[name] = json.loads(file.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise InputError(f"{file} is not valid JSON: run 'shrinkspeech fit' again ({error})") from error
-    return found
+    kinds: dict[str, type[Record | Widths]] = {"report": Report, "widths": Widths, "origin": Origin, "task": Task}
+    files = {name: run / f"{name}.json" for name in kinds if run.is_dir()}
+    return {name: read_record(file, kinds[name]).model_dump() for name, file in files.items() if file.is_file()}
 
 
 def _form(stft: str, facts: dict[str, Any]) -> str:

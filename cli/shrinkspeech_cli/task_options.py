@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from shrinkspeech.data.options import DataOptions, parse_labels, parse_range, parse_settings
 from shrinkspeech.defaults import BATCH_SIZE, SAMPLE_RATE, TOP_K
@@ -203,12 +202,12 @@ def frontend_of(run: Path) -> FrontEnd:
     from shrinkspeech.data.frontend import parse_features
     from shrinkspeech.data.pretrained import front_end
     from shrinkspeech.errors import InputError
+    from shrinkspeech.loading.records import Task, read_record
 
-    facts: Mapping[str, Any] = {}
-    if (run / FILE).is_file():
-        facts = json.loads((run / FILE).read_text(encoding="utf-8"))
-    if not facts.get("features"):
+    file = run / FILE
+    facts = read_record(file, Task) if file.is_file() else None
+    if facts is None or not facts.features or not facts.sample_rate:
         raise InputError(
             f"{run} was not trained on features: --with-frontend is for runs of 'fit --task … --features …'"
         )
-    return front_end(parse_features(facts["features"]), int(facts["sample_rate"]))
+    return front_end(parse_features(facts.features), facts.sample_rate)

@@ -19,6 +19,7 @@ from shrinkspeech.export.constants import weight_elements
 from shrinkspeech.export.feed import KEPT_VALUES
 from shrinkspeech.export.onnx_file import OnnxFile, dims_of, first_line
 from shrinkspeech.export.onnx_graph import input_names, onnx_model
+from shrinkspeech.export.onnx_seal import sealed
 from shrinkspeech.export.parameters import CONSTANTS, PARAMETERS
 from shrinkspeech.export.parity import (
     Difference,
@@ -123,10 +124,10 @@ def export_onnx(
     compared, notes = _proved(captured, file, tolerance_of(captured) if tolerance is None else tolerance)
     file = _with_entry(file, "parity", json.dumps([[item.shapes, item.difference] for item in compared]))
     with replacing(path) as temporary:
-        temporary.write_bytes(file.data)
+        temporary.write_bytes(sealed(file.data))
     return ExportReport(
         path=Path(path),
-        bytes=file.size,
+        bytes=Path(path).stat().st_size,
         opset=next(entry.version for entry in file.proto.opset_import if entry.domain in STANDARD),
         nodes=len(file.proto.graph.node),
         parity=compared,

@@ -29,6 +29,7 @@ from shrinkspeech.fitting.losses import to_device
 from shrinkspeech.fitting.snapshot import Snapshot, is_due
 from shrinkspeech.fitting.stages.stage import SingleStep, Stage
 from shrinkspeech.fitting.trainer import Trainer
+from shrinkspeech.loading.zips import fault_of
 
 ENTRIES = {"identity", "stage", "state", "trainer", "random", "good", "before", "duration"}
 
@@ -250,7 +251,7 @@ def _entries(snapshot: Snapshot) -> dict[str, Any]:
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
     """What a checkpoint holds; None where it is damaged or none."""
     try:
-        if seal_of(path) != "whole":
+        if seal_of(path) != "whole" or fault_of(path):
             return None
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return saved if saved.keys() >= ENTRIES else None

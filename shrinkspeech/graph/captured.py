@@ -16,7 +16,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from shrinkspeech.errors import CaptureError, InputError
-from shrinkspeech.files import replacing
+from shrinkspeech.files import replacing, seal
 from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.compare import seeded
 from shrinkspeech.graph.copies import refuse_outdated, watch
@@ -145,7 +145,8 @@ class Captured:
         buffer = io.BytesIO()
         torch.export.save(program, buffer, extra_files=extra_files or {})
         with replacing(path) as temporary:
-            Path(temporary).write_bytes(buffer.getvalue())
+            temporary.write_bytes(buffer.getvalue())
+            seal(temporary)
 
     def refuse_not_finite(self) -> None:
         """Weights that are not finite go into no file. Buffers may hold infinity, as masks do, but no NaN.

@@ -22,6 +22,7 @@ from shrinkspeech.errors import LoadError
 from shrinkspeech.loading.archive import code_in, program_in
 from shrinkspeech.loading.checkpoints import Place, places
 from shrinkspeech.loading.usercode import from_here, one_line
+from shrinkspeech.loading.zips import refuse_damaged, refuse_swollen
 
 PLAIN = (argparse.Namespace, type(Path()))
 """What trainers keep beside the weights and that holds values alone: options, and paths."""
@@ -74,6 +75,7 @@ def _present(path: Path) -> None:
         raise LoadError(f"{path} cannot be read: {error.strerror or error}") from error
     if empty:
         raise LoadError(f"{path} is empty: copy or save it again")
+    refuse_damaged(path)
 
 
 def _kind(path: Path) -> str:
@@ -127,7 +129,7 @@ def _program(path: Path, trust: bool) -> ExportedProgram:
             raise LoadError(f"{path} holds {found}: give --trust-pickle if you trust where it comes from")
         file.seek(0)
         try:
-            return torch.export.load(file) if trust else program_in(file)
+            program = torch.export.load(file) if trust else program_in(file)
         except pickle.UnpicklingError as error:
             raise LoadError(
                 f"{path} holds pickled Python objects, which run code on loading: save it without them, "
@@ -138,6 +140,8 @@ def _program(path: Path, trust: bool) -> ExportedProgram:
                 f"{path} cannot be loaded by torch {torch.__version__}: save it again with this version, "
                 f"or give --factory and --weights ({one_line(error)})"
             ) from error
+    refuse_swollen(path, [*program.state_dict.values(), *program.constants.values()])
+    return program
 
 
 def _safetensors(path: Path) -> list[Place]:
@@ -185,6 +189,8 @@ def _places(path: Path, content: Any) -> list[Place]:
     if not isinstance(content, Mapping):
         raise LoadError(f"{path} holds a {type(content).__name__}, not a model: save model.state_dict() or a .pt2")
     found = list(places(content))
+    for place in found:
+        refuse_swollen(path, place.tensors.values())
     if not found:
         keys = ", ".join(map(str, list(content)[:5])) or "nothing"
         raise LoadError(f"{path} holds no weights but {keys}: save model.state_dict() alone")

@@ -65,7 +65,9 @@ class Width(Record):
     @model_validator(mode="after")
     def _in_order(self) -> Width:
         if len(self.units) != self.width or list(self.units) != sorted(set(self.units)):
-            raise ValueError(f"{self.width} units are said, and {len(self.units)} listed, or they are not in their order")
+            raise ValueError(
+                f"{self.width} units are said, and {len(self.units)} listed, or they are not in their order"
+            )
         return self
 
 
