@@ -117,8 +117,6 @@ def check(
     """Measure an ONNX file; exit code 0 if every limit is met, 1 if one is not, 2 if it cannot be measured."""
     from shrinkspeech.export.check import check as run_check
 
-    if not altered:
-        _refuse_altered(file)
     known = quantities()
     allowed = {name: known[name].limit(text, f"--max-{name}") for name, text in limits.given().items()}
     with time_limit(timeout, str(file)):
@@ -136,6 +134,8 @@ def check(
             batch=fed.batch,
             threads=threads,
         )
+        if not altered:
+            _refuse_altered(file)
     _show(report)
     if not report.met:
         raise typer.Exit(1)
@@ -150,7 +150,8 @@ def _refuse_altered(file: Path) -> None:
     from shrinkspeech.export.onnx_file import OnnxFile
     from shrinkspeech.export.onnx_seal import is_altered
 
-    if is_altered(OnnxFile.read(file).data, OnnxFile.read(file).metadata):
+    read = OnnxFile.read(file)
+    if is_altered(read.data, read.metadata):
         raise InputError(
             f"{file} is damaged, or another program has altered it: its bytes are not those that 'export' wrote; export it "
             "again, or give --altered to measure it as it is"
