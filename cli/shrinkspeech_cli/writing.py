@@ -62,7 +62,7 @@ def _is_task(recipe: Recipe) -> bool:
 
 
 def _write_pretrained(run: Path, fitted: Fitted, source: Source) -> list[str]:
-    """The files of ``transformers/`` in a run: the small model for ``from_pretrained``, where its configuration can say the widths."""
+    """The files of ``transformers/`` in a run: the small model for ``from_pretrained``, where its configuration can say it."""
     from shrinkspeech.errors import InputError
     from shrinkspeech.loading.huggingface import class_named
     from shrinkspeech.loading.pretrained import save_pretrained

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
 
@@ -12,6 +12,7 @@ from shrinkspeech.errors import InputError
 Amount = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 Metrics = dict[str, Annotated[float, Field(allow_inf_nan=True)]]
+Rate = Annotated[int, Field(gt=0, le=10_000_000)]
 Seconds = Annotated[float, Field(gt=0, le=1e6)]
 
 LARGEST = 256 << 20
@@ -85,6 +86,8 @@ class Origin(Record):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     budget: str
     version: str
+    sample_rate: Rate | None = None
+    processor: dict[str, Any] | None = None
 
 
 class Task(Record):
@@ -93,7 +96,7 @@ class Task(Record):
     task: str
     labels: tuple[str, ...]
     features: str | None = None
-    sample_rate: Annotated[int, Field(gt=0, le=10_000_000)] | None = None
+    sample_rate: Rate | None = None
     seconds: Annotated[float, Field(ge=0, le=1e6)]
     notes: tuple[str, ...] = ()
 

@@ -14,7 +14,7 @@ from shrinkspeech.files import replacing, sha256_of
 
 SUMS = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64})  ((?!\.\.?/)[^/\\\x00-\x1f]+(?:/(?!\.\.?(?:/|$))[^/\\\x00-\x1f]+)*)")
-"""A sum and a path below the folder.""" 
+"""A sum and a path below the folder."""
 
 
 def write_sums(folder: Path, names: Iterable[str]) -> None:
