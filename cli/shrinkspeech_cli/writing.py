@@ -45,11 +45,7 @@ def write_run(folder: Path, fitted: Fitted, source: Source, recipe: Recipe, budg
         names = [*(name for name in NAMES if name != TASK or _is_task(recipe)), *more]
         write_sums(folder, names)
         remove_stale(folder, earlier, names)
-    except (
-        OSError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:  # torch and safetensors tell of a full disk in their own way
+    except (OSError, RuntimeError, SafetensorError) as error:  # each library tells of a full disk in its own way
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())[:200]
         kept = f": its state is in {state}; make room, and give the same command again" if state.is_file() else ""
         raise InputError(f"cannot write the run to {folder} ({reason}){kept}") from error
@@ -70,15 +66,16 @@ def _write_pretrained(run: Path, fitted: Fitted, source: Source) -> list[str]:
     kept, spec = source.folder, source.loading.factory if source.loading.weights is None else source.model
     if kept is None or (spec is not None and class_named(spec) is None):
         return []
+    shown = run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
     try:
         notes = save_pretrained(fitted.captured, kept, run / "transformers", spec)
     except InputError as error:
         typer.echo(
-            f"note: {run / 'transformers'} is not written, {error}: "
-            f"shrinkspeech.load_into(model, '{run}') puts the small model into your own"
+            f"note: {shown / 'transformers'} is not written, {error}: "
+            f"shrinkspeech.load_into(model, '{shown}') puts the small model into your own"
         )
         return []
-    typer.echo(f"wrote {run / 'transformers'}, for from_pretrained" + (f" ({'; '.join(notes)})" if notes else ""))
+    typer.echo(f"wrote {shown / 'transformers'}, for from_pretrained" + (f" ({'; '.join(notes)})" if notes else ""))
     return sorted(str(file.relative_to(run)) for file in (run / "transformers").rglob("*") if file.is_file())
 
 
