@@ -18,7 +18,7 @@ from shrinkspeech.errors import ExportError, InputError
 from shrinkspeech.export.constants import weight_elements
 from shrinkspeech.export.feed import KEPT_VALUES
 from shrinkspeech.export.onnx_file import OnnxFile, dims_of, first_line
-from shrinkspeech.export.onnx_graph import input_names, onnx_model
+from shrinkspeech.export.onnx_graph import onnx_model
 from shrinkspeech.export.onnx_seal import sealed
 from shrinkspeech.export.parameters import CONSTANTS, PARAMETERS
 from shrinkspeech.export.parity import (
@@ -37,6 +37,7 @@ from shrinkspeech.export.transforms import AUTO, Forms, Spectrum
 from shrinkspeech.files import replacing
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
+from shrinkspeech.graph.names import input_names
 from shrinkspeech.graph.state import refuse_state
 from shrinkspeech.groups.flops import flops
 from shrinkspeech.groups.label import label

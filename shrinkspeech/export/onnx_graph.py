@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +12,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor, fx
-from torch.utils import _pytree as pytree
+from torch import fx
 
 from shrinkspeech.errors import ExportError
 from shrinkspeech.export.onnx_file import first_line
@@ -23,6 +21,7 @@ from shrinkspeech.export.real_numbers import use_real_numbers
 from shrinkspeech.export.transforms import OPERATOR, Forms
 from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.names import input_names, output_names
 from shrinkspeech.graph.quiet import quiet
 
 
@@ -100,27 +99,6 @@ def _root(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
-
-
-def input_names(captured: Captured) -> list[str]:
-    leaves = pytree.tree_leaves(captured.example_inputs)
-    nodes = [node for node in captured.graph_module.graph.nodes if node.op == "placeholder"]
-    return [str(node.target) for node, leaf in zip(nodes, leaves, strict=False) if isinstance(leaf, Tensor)]
-
-
-def output_names(captured: Captured) -> list[str]:
-    """``output``, or for several the keys under which the model returns them: ``output_0``, ``logits``, ``state_1``."""
-    with torch.no_grad():
-        outputs = captured.copy()(*captured.example_inputs)
-    leaves, _ = pytree.tree_flatten_with_path(outputs)
-    names = []
-    for path, leaf in leaves:
-        parts = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path]
-        name = "_".join(re.sub(r"\W", "_", part) for part in parts)
-        if isinstance(leaf, Tensor):
-            names.append(f"output_{name}" if name[:1].isdigit() else name or "output")
-    taken = set(input_names(captured))
-    return [f"output_{name}" if name in taken else name for name in names]
 
 
 def _axis_names(model: Any) -> dict[Any, str]:

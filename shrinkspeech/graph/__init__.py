@@ -1,6 +1,8 @@
 """The user's model as one ATen graph.
 
 captured.py     the record that every later stage works on
+names.py        what inputs and outputs are called
+states.py       outputs that are inputs of the next chunk
 capture.py      from a module or an exported program to that record
 calls.py        what of a model is captured, and how it is called
 stand_ins.py    recurrent layers as one node while a graph is traced
