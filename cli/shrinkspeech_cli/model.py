@@ -48,6 +48,14 @@ class Loading:
             metavar="SHAPE",
         ),
     ] = None
+    state: Annotated[
+        list[str] | None,
+        option(
+            "State of a streaming model, such as h:h_out: the input, and the output that goes back into it. Found where names "
+            "or shapes say it; 'none' switches that off. May be repeated.",
+            metavar="IN:OUT",
+        ),
+    ] = None
 
     @property
     def named(self) -> bool:
@@ -82,6 +90,7 @@ class Loading:
             trust_pickle=self.trust_pickle,
             example=self.example,
             example_inputs=inputs,
+            states=self.state or (),
         )
 
 

@@ -17,7 +17,7 @@ from shrinkspeech.fitting.identity import identity_of
 from shrinkspeech.fitting.intake import refuse_half
 from shrinkspeech.fitting.randomness import seed_everything
 from shrinkspeech.fitting.recipe import load_recipe
-from shrinkspeech.fitting.report import FitReport, Fitted, Reached
+from shrinkspeech.fitting.report import FitReport, Fitted, Reached, state_sizes
 from shrinkspeech.fitting.settings import Progress, Settings
 from shrinkspeech.fitting.shrinking import STAGES, shrink
 from shrinkspeech.fitting.stages.stage import Draft, Job
@@ -25,6 +25,7 @@ from shrinkspeech.fitting.trainer import Trainer
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
 from shrinkspeech.graph.frozen import for_training
+from shrinkspeech.graph.start import resumed, started
 from shrinkspeech.graph.state import refuse_state
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.groups.label import label
@@ -85,7 +86,8 @@ def fit(
     refuse_outdated(captured.graph_module)
     refuse_state(captured.graph_module, "a fit")
     settings = settings or Settings()
-    captured = for_training(captured, settings.train_frozen)
+    original = for_training(captured, settings.train_frozen)
+    captured = started(original)
     refuse_half(captured)
     target = only_target({"flops": target_flops, **named_targets(targets)})
     chosen, listener = load_recipe(recipe), on_progress or (lambda progress: None)
@@ -103,7 +105,7 @@ def fit(
         before = trainer.evaluate_first(captured, saved.before) if evaluate else {}
         draft = shrink(Job(trainer, Part.whole(captured, groups), goal, seed), saved)
         after = trainer.evaluate_trained(draft.part.captured.graph_module) if evaluate else {}
-    return fitted(captured, draft, goal, trainer, before, after, seconds, seed, saved.elapsed())
+    return fitted(original, draft, goal, trainer, before, after, seconds, seed, saved.elapsed())
 
 
 def named_targets(given: Mapping[str, str | float | None]) -> dict[str, str | float | None]:
@@ -131,6 +133,7 @@ def fitted(
 ) -> Fitted:
     """The result with its report."""
     kind, part = goal.quantity, draft.part
+    small = resumed(part.captured, original)
     report = FitReport(
         original_flops=goal.flops.at(goal.full),
         target_flops=goal.target if kind is Flops else None,
@@ -149,9 +152,10 @@ def fitted(
         returns=trainer.returns,
         uncounted=part.groups.left_out,
         unevaluated=trainer.unevaluated,
+        states=state_sizes(original, small),
     )
     kept = {name: list(units) for name, units in part.kept.items()}
-    return Fitted(part.captured, part.widths, kept, report)
+    return Fitted(small, part.widths, kept, report)
 
 
 __all__ = ["STAGES", "FitReport", "Fitted", "Progress", "Settings", "fit", "shrink"]

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 from shrinkspeech.errors import InputError, RecipeError
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.compare import seeded
+from shrinkspeech.graph.start import without_states
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -48,6 +49,7 @@ class Intake:
             RecipeError: number, kind or shapes of the tensors are not those that the model takes.
         """
         arguments = tuple(given) if isinstance(given, tuple | list) else (given,)
+        arguments = self._without_states(arguments)
         leaves, spec = pytree.tree_flatten(arguments)
         wanted = pytree.tree_leaves(self.captured.example_inputs)
         named = [isinstance(x, dict) for x in arguments]
@@ -60,6 +62,20 @@ class Intake:
         result = tuple(pytree.tree_unflatten(fitting, spec))
         self._try(result, fitting, wanted)
         return result
+
+    def _without_states(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """A batch may hold the states that the model starts from, as long as they are zero."""
+        inner = {state.input: state.source for state in self.captured.states}
+        leaves = pytree.tree_leaves(arguments)
+        wanted = len(pytree.tree_leaves(self.captured.example_inputs))
+        if not inner or len(leaves) != wanted + len(inner):
+            return arguments
+        for index, name in inner.items():
+            if isinstance(leaves[index], Tensor) and bool(leaves[index].any()):
+                raise self._unfit(
+                    f"its state '{name}' is not zero, and a fit starts from zeros: let inputs() leave the states out"
+                )
+        return without_states(arguments, inner.keys())
 
     def _as(self, index: int, x: Any, like: Any) -> Any:
         if not isinstance(like, Tensor):

@@ -30,6 +30,7 @@ class Losses:
     def __init__(self, original: Captured, recipe: Recipe, distil: float, device: Any) -> None:
         self.recipe, self.distil, self.device = recipe, distil, device
         self.intake = Intake(original, recipe.name)
+        self.given_back = {state.output for state in original.states}
         self.teacher: nn.Module | None = None
         if recipe.loss is None or distil > 0:
             self.teacher = original.copy().requires_grad_(False).to(device)
@@ -69,13 +70,17 @@ class Losses:
                 )
         return loss + nothing(outputs) if trains and not loss.requires_grad else loss
 
+    def signals(self, outputs: Any) -> list[Tensor]:
+        """The real numbers that a model returns beside its states, which are as wide as it is itself."""
+        found = [x for i, x in enumerate(tree_leaves(outputs)) if i not in self.given_back]
+        return [x for x in found if isinstance(x, Tensor) and x.is_floating_point()]
+
     def _distance(self, outputs: Any, arguments: tuple[Any, ...]) -> Tensor:
         """Mean square difference to the original's outputs, relative to their variance."""
         assert self.teacher is not None
         with torch.no_grad():
             wanted = self.teacher(*arguments)
-        pairs = zip(tree_leaves(outputs), tree_leaves(wanted), strict=True)
-        parts = [distance(x, y) for x, y in pairs if isinstance(y, Tensor) and y.is_floating_point()]
+        parts = [distance(x, y) for x, y in zip(self.signals(outputs), self.signals(wanted), strict=True)]
         if not parts:
             raise RecipeError(
                 "the model has no real-valued output to keep near the original's: give --distil 0 and a loss"

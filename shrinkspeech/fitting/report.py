@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from shrinkspeech.files import replacing
 from shrinkspeech.graph.captured import Captured
@@ -35,6 +36,25 @@ class Reached:
 
 
 @dataclass(frozen=True)
+class StateSizes:
+    """A state of a streaming model: the input, the output that goes back into it, and its shape in the original and now."""
+
+    input: str
+    output: str
+    original: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+def state_sizes(original: Captured, small: Captured) -> tuple[StateSizes, ...]:
+    """What became of each state, in the example's batch."""
+    before, after = (pytree.tree_leaves(captured.example_inputs) for captured in (original, small))
+    return tuple(
+        StateSizes(x.source, x.result, tuple(before[x.input].shape), tuple(after[x.input].shape))
+        for x in original.states
+    )
+
+
+@dataclass(frozen=True)
 class FitReport:
     """What a fit did. FLOP/s are per second of audio; ``seconds`` is the audio in one example, ``duration`` the fit's.
 
@@ -42,6 +62,7 @@ class FitReport:
     of the weights before they are averaged; ``skipped`` steps had a loss or a gradient that was not finite, and moved nothing;
     ``returns``: times that the fit went back to good weights after several of them, with half the learning rate;
     ``uncounted`` are operators, and where they stand, that all FLOP/s leave out, as nobody can count them;
+    ``states`` are those of a streaming model;
     ``unevaluated`` says why the recipe's ``evaluate`` failed on the small model, if it did.
     """
 
@@ -62,6 +83,7 @@ class FitReport:
     returns: int = 0
     uncounted: tuple[str, ...] = ()
     unevaluated: str | None = None
+    states: tuple[StateSizes, ...] = ()
 
 
 @dataclass(frozen=True)

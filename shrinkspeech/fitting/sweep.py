@@ -27,7 +27,7 @@ from shrinkspeech.fitting.identity import identity_of
 from shrinkspeech.fitting.intake import refuse_half
 from shrinkspeech.fitting.randomness import seed_everything
 from shrinkspeech.fitting.recipe import load_recipe
-from shrinkspeech.fitting.report import FitReport, Fitted, Reached
+from shrinkspeech.fitting.report import FitReport, Fitted, Reached, StateSizes
 from shrinkspeech.fitting.settings import Listener, Progress, Settings
 from shrinkspeech.fitting.shrinking import shrink
 from shrinkspeech.fitting.stages.stage import Job
@@ -35,6 +35,7 @@ from shrinkspeech.fitting.trainer import Trainer
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.copies import refuse_outdated
 from shrinkspeech.graph.frozen import for_training
+from shrinkspeech.graph.start import resumed, started
 from shrinkspeech.graph.state import refuse_state
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.groups.label import label
@@ -84,7 +85,8 @@ def sweep(
     refuse_outdated(captured.graph_module)
     refuse_state(captured.graph_module, "a fit")
     settings = settings or Settings()
-    captured = for_training(captured, settings.train_frozen)
+    original = for_training(captured, settings.train_frozen)
+    captured = started(original)
     refuse_half(captured)
     targets = read_budgets(quantity, budgets)
     chosen = load_recipe(recipe)
@@ -114,14 +116,14 @@ def sweep(
             trainer.restart(steps)
             if len(results) < len(reached):
                 part = whole.restore(reached[len(results)]["part"])
-                result = _again(part, reached[len(results)]["report"])
+                result = _again(part, original, reached[len(results)]["report"])
             else:
                 begun = saved.elapsed()
                 draft = shrink(Job(trainer, part, goal, seed), saved)
                 part = draft.part
                 after = trainer.evaluate_trained(part.captured.graph_module) if evaluate else {}
                 took = saved.elapsed() - begun
-                result = fitted(captured, draft, goal, trainer, before, after, seconds, seed, took)
+                result = fitted(original, draft, goal, trainer, before, after, seconds, seed, took)
                 reached.append({"part": part.state(), "report": asdict(result.report)})
             shown.done += steps
             results.append(result)
@@ -130,10 +132,14 @@ def sweep(
     return results
 
 
-def _again(part: Part, report: dict[str, Any]) -> Fitted:
+def _again(part: Part, original: Captured, report: dict[str, Any]) -> Fitted:
     """What an earlier run has reached at a budget."""
-    told = FitReport(**{**report, "budget": Reached(**report["budget"]), "uncounted": tuple(report["uncounted"])})
-    return Fitted(part.captured, part.widths, {name: list(units) for name, units in part.kept.items()}, told)
+    states = tuple(
+        StateSizes(**{**x, "original": tuple(x["original"]), "shape": tuple(x["shape"])}) for x in report["states"]
+    )
+    known = {"budget": Reached(**report["budget"]), "uncounted": tuple(report["uncounted"]), "states": states}
+    kept = {name: list(units) for name, units in part.kept.items()}
+    return Fitted(resumed(part.captured, original), part.widths, kept, FitReport(**{**report, **known}))
 
 
 def read_budgets(quantity: str, budgets: Sequence[str | float]) -> list[Target]:

@@ -205,7 +205,7 @@ class Trainer:
     def calibration_loss(self, model: Any, batch: Any, generator: torch.Generator) -> Tensor:
         """The task loss; without labels, what a square error to the original's outputs would feel."""
         if self.recipe.loss is None:
-            return random_projection(model(*self.losses.inputs(batch)), generator)
+            return random_projection(self.losses.signals(model(*self.losses.inputs(batch))), generator)
         return self.loss(model, batch)
 
     # -- data -----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from shrinkspeech.graph.captured import Captured
@@ -17,6 +17,32 @@ FELT = 1e-5
 """A difference below this, relative to the largest value, is rounding."""
 
 Place = tuple[int, int]
+
+
+def double_batch(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A batch of one is repeated where every tensor has it: sizes of 1 are never dynamic.
+
+    States of recurrent layers have the layers first and then the batch, which is tried where the model does not run else.
+    """
+    tensors = [x for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor)]
+
+    def doubled(dims: list[int]) -> tuple[Any, ...]:
+        places = iter(dims)
+        return pytree.tree_map(lambda x: torch.cat([x, x], next(places)) if isinstance(x, Tensor) else x, inputs)
+
+    def single(dims: list[int]) -> bool:
+        return all(x.dim() > 1 and x.shape[dim] == 1 for x, dim in zip(tensors, dims, strict=True))
+
+    first, second = [0] * len(tensors), [0, *[1] * (len(tensors) - 1)]
+    if len(tensors) < 2 or not single(second):
+        return doubled(first) if tensors and single(first) else inputs
+    for dims in (first, second) if single(first) else (second,):
+        try:
+            seeded(module, doubled(dims))
+        except Exception:  # the model's own words for a size that it does not take
+            continue
+        return doubled(dims)
+    return inputs
 
 
 def doubt(captured: Captured, outputs: Any) -> str:

@@ -17,10 +17,10 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.utils import _pytree as pytree
 
-from shrinkspeech.errors import CaptureError, NotRunningError
+from shrinkspeech.errors import CaptureError, InputError, NotRunningError
 from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.agreement import require_agreement
-from shrinkspeech.graph.batch import doubt
+from shrinkspeech.graph.batch import double_batch, doubt
 from shrinkspeech.graph.calls import prepare, unwrap_inside, unwrapped
 from shrinkspeech.graph.captured import Captured, dynamic_spec, recorded, set_attribute
 from shrinkspeech.graph.evaluation import evaluated
@@ -29,28 +29,37 @@ from shrinkspeech.graph.frozen import freeze_unfelt
 from shrinkspeech.graph.functions import OwnFunction, kept, lost, own_functions
 from shrinkspeech.graph.modes import trainable
 from shrinkspeech.graph.normalise import normalise
+from shrinkspeech.graph.pairs import find_states
 from shrinkspeech.graph.proof import Trials, proved_dynamic
 from shrinkspeech.graph.quiet import quiet
 from shrinkspeech.graph.repeats import merge_repeats
+from shrinkspeech.graph.states import own_states, without_state_axes
 from shrinkspeech.graph.swift import swift
 
+ALL, ENDS, BATCH, NOTHING = "all", "ends", "batch", "nothing"
+"""What a route makes dynamic: every dimension, the first and the last, those as large as the batch, or none."""
 
-def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | None = None) -> Captured:
+
+def capture(
+    model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | None = None, states: Sequence[str] = ()
+) -> Captured:
     """Capture a model in eval mode.
 
     Args:
         model: a module, or a program that is exported already (then its own example inputs serve if none are given).
         example_inputs: one tensor for each positional input, batch first, for instance ``(torch.zeros(2, 16000),)``.
             A batch of one is doubled, so that the batch can be dynamic.
+        states: pairs ``input:output`` of what the model returns to be given back, where they are not found; ``none`` for none.
 
     Raises:
+        InputError: ``states`` names no input or output, or two that do not fit.
         NotRunningError: the model does not run on the example inputs.
         CaptureError: no route through ``torch.export`` works (the message holds the first route's own words), or the graph
             differs from the model on the example inputs.
     """
     if isinstance(model, ExportedProgram):
         inputs = _program_inputs(model, example_inputs)
-        return _from_program(model, inputs, (), None)[0]
+        return _from_program(model, inputs, (), None, states)[0]
     if example_inputs is None:
         raise CaptureError("a module needs example inputs: pass one tensor for each of its inputs")
     if isinstance(model, torch.jit.ScriptModule):
@@ -61,25 +70,28 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Sequence[Any] | 
     _refuse_names(module)
     merge_parametrisations(module)
     prepare(module, inputs)
-    doubled = _double_batch(inputs)
+    doubled = double_batch(module, inputs)
     functions, outputs = _first_run(module, doubled, inputs)
     failures: list[str] = []
     refusals: list[CaptureError] = []
     for strict in (False, True):
-        for example, every in ((doubled, True), (doubled, False), (inputs, None)):
+        for example, every in ((doubled, ALL), (doubled, ENDS), (doubled, BATCH), (inputs, NOTHING)):
             try:
                 with kept(() if strict else functions):
                     program = _export(module, example, strict, every)
                     notes = (*_route_notes(strict, every), *lost(functions, all_of_them=strict))
                     wanted = outputs if example is doubled else None
-                    return _with_fixed_sizes(_from_program(program, example, notes, module, wanted), module, strict)
+                    found = _from_program(program, example, notes, module, states, wanted)
+                    return _with_fixed_sizes(found, module, strict, states)
+            except InputError:
+                raise
             except CaptureError as error:
                 refusals.append(error)
             except Exception as error:
                 failures.append(f"{type(error).__name__}: {str(error).strip()[:600]}")
     if refusals:
         raise refusals[0]
-    fixed = f"; with fixed sizes: {failures[2]}" if failures[2] != failures[0] else ""
+    fixed = f"; with fixed sizes: {failures[3]}" if failures[3] != failures[0] else ""
     raise CaptureError(f"torch.export cannot capture {type(model).__name__}: {failures[0]}{fixed}")
 
 
@@ -121,7 +133,9 @@ def _first_run(
         raise NotRunningError(f"{type(module).__name__} does not run on its example inputs: {error}") from error
 
 
-def _with_fixed_sizes(found: tuple[Captured, Trials], module: nn.Module, strict: bool) -> Captured:
+def _with_fixed_sizes(
+    found: tuple[Captured, Trials], module: nn.Module, strict: bool, states: Sequence[str]
+) -> Captured:
     """The capture with the sizes fixed that turned out not to be dynamic: numbers stand where symbols stood.
 
     Where numbers in the graph do not do, which no model is known for, the model is exported once more.
@@ -133,7 +147,7 @@ def _with_fixed_sizes(found: tuple[Captured, Trials], module: nn.Module, strict:
     spec = dynamic_spec(captured.example_inputs, captured.dynamic)
     program = _exported(module, captured.example_inputs, spec, strict)
     return replace(
-        _from_program(program, captured.example_inputs, captured.notes, module, None)[0], notes=captured.notes
+        _from_program(program, captured.example_inputs, captured.notes, module, states)[0], notes=captured.notes
     )
 
 
@@ -143,31 +157,30 @@ def copied(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, {id(x): x.detach().clone() for x in computed})
 
 
-def _route_notes(strict: bool, every: bool | None) -> tuple[str, ...]:
-    notes = ["captured in strict mode"] if strict else []
-    if every is None:
-        notes.append("no dimension could be made dynamic: batch and length stay as in the example")
-    elif not every:
-        notes.append("only batch and the last dimension were made dynamic")
-    return tuple(notes)
+def _route_notes(strict: bool, every: str) -> tuple[str, ...]:
+    notes = {
+        ENDS: "only batch and the last dimension were made dynamic",
+        BATCH: "only the batch was made dynamic: the length stays as in the example",
+        NOTHING: "no dimension could be made dynamic: batch and length stay as in the example",
+    }
+    return (*(["captured in strict mode"] if strict else []), *([notes[every]] if every in notes else []))
 
 
-def _double_batch(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A batch of one is repeated where every tensor has it: sizes of 1 are never dynamic."""
-    tensors = [x for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor)]
-    if tensors and all(x.dim() > 1 and x.shape[0] == 1 for x in tensors):
-        return pytree.tree_map(lambda x: torch.cat([x, x]) if isinstance(x, Tensor) else x, inputs)
-    return inputs
+def _export(module: nn.Module, inputs: tuple[Any, ...], strict: bool, every: str) -> ExportedProgram:
+    tensors = [x for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor) and x.dim()]
+    batch = tensors[0].shape[0] if tensors else 0
 
-
-def _export(module: nn.Module, inputs: tuple[Any, ...], strict: bool, every: bool | None) -> ExportedProgram:
     def dims(x: Any) -> Any:
-        if not isinstance(x, Tensor) or every is None:
+        if not isinstance(x, Tensor) or every == NOTHING:
             return None
-        chosen = range(x.dim()) if every else {0, x.dim() - 1}
-        return {dim: Dim.AUTO for dim in chosen if x.dim()}
+        chosen = {
+            ALL: range(x.dim()),
+            ENDS: {0, x.dim() - 1},
+            BATCH: [dim for dim, size in enumerate(x.shape) if size == batch],
+        }
+        return {dim: Dim.AUTO for dim in chosen[every] if x.dim()}
 
-    return _exported(module, inputs, None if every is None else pytree.tree_map(dims, inputs), strict)
+    return _exported(module, inputs, None if every == NOTHING else pytree.tree_map(dims, inputs), strict)
 
 
 def _exported(module: nn.Module, inputs: tuple[Any, ...], spec: Any, strict: bool) -> ExportedProgram:
@@ -234,11 +247,13 @@ def _from_program(
     inputs: tuple[Any, ...],
     notes: tuple[str, ...],
     module: nn.Module | None,
+    states: Sequence[str],
     wanted: Any = None,
 ) -> tuple[Captured, Trials]:
     """The captured program, and the runs that proved what of it is dynamic.
 
     Args:
+        states: what the user says of them.
         wanted: what the module returns for the inputs, where that is known.
     """
     graph_module = trainable(_own(program) if module is None else program.module())
@@ -257,6 +272,9 @@ def _from_program(
     captured, outputs = recorded(Captured(graph_module, inputs, dynamic, {}, notes=notes))
     reference = _in_evaluation(program) if module is None else module
     require_agreement(captured, reference, outputs, wanted)
+    found, doubts = find_states(captured, states)
+    captured = replace(captured, states=found, notes=(*captured.notes, *doubts))
+    captured = own_states(replace(captured, dynamic=without_state_axes(captured)))
     trials = Trials(captured, reference, outputs)
     proved = proved_dynamic(trials)
     time_first = doubt(proved, outputs)

@@ -51,6 +51,23 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class State:
+    """What a model returns to be given back with the next chunk: a recurrent state, a convolution cache, keys and values.
+
+    Attributes:
+        input, output: its places among the leaves that go in and come out.
+        source, result: what these are called.
+        grows: the dimension in which it comes back longer, as a cache of all frames so far does; None where it keeps its size.
+    """
+
+    input: int
+    output: int
+    source: str
+    result: str
+    grows: int | None = None
+
+
+@dataclass(frozen=True)
 class Captured:
     """A model as an ATen graph in eval mode.
 
@@ -63,6 +80,8 @@ class Captured:
         notes: what could not be had, in sentences.
         axes: the dynamic dimensions as they were proved, those that change together in one.
         time_first: why the first dimension seems to be no batch, in a sentence; empty where it may be one.
+        states: outputs that are inputs of the next chunk; none of their axes but the batch is dynamic.
+        started: the graph makes its states at the start, of zeros; they are no inputs of it (``start.py``).
     """
 
     graph_module: fx.GraphModule
@@ -73,6 +92,8 @@ class Captured:
     notes: tuple[str, ...] = ()
     axes: tuple[Axis, ...] = ()
     time_first: str = ""
+    states: tuple[State, ...] = ()
+    started: bool = False
 
     @property
     def batch(self) -> int:

@@ -1,4 +1,4 @@
-"""What inputs and outputs of a captured graph are called: as the user's model names its arguments and the keys of its result."""
+"""What inputs and outputs of a captured graph are called: the user's arguments, and the keys of what the model returns."""
 
 from __future__ import annotations
 

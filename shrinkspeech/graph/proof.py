@@ -21,6 +21,7 @@ from torch.utils import _pytree as pytree
 from shrinkspeech.graph.captured import Axis, Captured
 from shrinkspeech.graph.compare import is_sound, max_difference, seeded, tensors_of
 from shrinkspeech.graph.sizes import axes_of, extent, resized, size_at
+from shrinkspeech.graph.states import is_input
 
 STEPS = (1, 2, 3, 4, 5, 8, 10, 160, 480)
 """Sizes that are tried differ from the example's by multiples of these: what frames, strides and hops divide by."""
@@ -116,15 +117,15 @@ def proved_dynamic(trials: Trials) -> Captured:
     axes = axes_of(captured)
     at_once = _at_once(trials, axes)
     tried = at_once or _one_by_one(trials, axes)
-    proved = [found.axis for found in tried if not found.problem]
+    proved = [found.axis for found in tried if not found.problem and is_input(captured, found.axis)]
     stuck = [found.axis for found in tried if found.problem == NOWHERE]
-    tied = _together(trials, stuck)
+    tied = [axis for axis in _together(trials, stuck) if is_input(captured, axis)]
     known = {place for axis in tied for place in axis.places}
     notes = [
         f"input {index}: dimension {dim} stays {size_at(captured, (index, dim))}: {found.problem}"
         for found in tried
         for index, dim in found.axis.places[:1]
-        if found.problem and (index, dim) not in known
+        if found.problem and (index, dim) not in known and is_input(captured, found.axis)
     ]
     kept, more = (proved, []) if at_once else _jointly(trials, [*proved, *tied])
     places = {place for axis in kept for place in axis.places}
@@ -224,11 +225,11 @@ def _jointly(trials: Trials, axes: list[Axis]) -> tuple[list[Axis], list[str]]:
 
 
 def _fixed_by_code(captured: Captured) -> list[str]:
-    leaves = pytree.tree_leaves(captured.example_inputs)
+    leaves, states = pytree.tree_leaves(captured.example_inputs), {state.input for state in captured.states}
     return [
         f"input {index}: dimension {dim} stays {x.shape[dim]}: the model's code fixes it"
         for index, (x, dynamic) in enumerate(zip(leaves, captured.dynamic, strict=True))
-        if isinstance(x, Tensor) and x.dim() > 1
+        if isinstance(x, Tensor) and x.dim() > 1 and index not in states
         for dim in (0, x.dim() - 1)
         if dim not in dynamic
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,9 +25,15 @@ def axes_of(captured: Captured) -> tuple[Axis, ...]:
     for index, (node, dynamic) in enumerate(zip(nodes, captured.dynamic, strict=True)):
         for dim in sorted(dynamic):
             value = node.meta.get("val")
-            name = str(value.shape[dim]) if isinstance(value, Tensor) else f"{node.name}.{dim}"
+            name = _symbol(value.shape[dim]) if isinstance(value, Tensor) else f"{node.name}.{dim}"
             found.setdefault(name, []).append((index, dim))
-    return tuple(Axis(tuple(places)) for places in found.values())
+    return tuple(Axis(tuple(sorted(places, key=lambda place: size_at(captured, place)))) for places in found.values())
+
+
+def _symbol(size: Any) -> str:
+    """The symbol of a size; also where it is a multiple, as bands × batch is one of the batch."""
+    text = str(size)
+    return re.sub(r"^(\d+)\*(?=\w+$)", "", text)
 
 
 def extent(captured: Captured, axis: Axis) -> int:

@@ -9,23 +9,26 @@ from math import prod
 from typing import Any
 
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
 from shrinkspeech import rules  # noqa: F401  (registers the rules)
 from shrinkspeech.axes.algebra import Axes, Fixed, Label, labels_of
 from shrinkspeech.axes.unifier import Unifier
 from shrinkspeech.errors import RuleError
 from shrinkspeech.graph.captured import Captured, attribute
+from shrinkspeech.graph.states import batch_dims, state_nodes
 from shrinkspeech.groups.groups import Carrier, Group, Groups
 from shrinkspeech.groups.rule_check import check_nothing_lost, check_sizes
 from shrinkspeech.groups.transforms import transform_of
 from shrinkspeech.groups.work import work_of
-from shrinkspeech.rules.registry import Effect, NoRule, Rule, Site, Term, rule_for
+from shrinkspeech.rules.registry import Effect, Literal, NoRule, Rule, Site, Term, rule_for
 
 
 def label(captured: Captured) -> Groups:
     """Find every group of a captured graph.
 
-    Model inputs and outputs are frozen; an operator without a rule freezes each group that it touches, and costs what torch
+    Model inputs and outputs are frozen, but for states: what goes out is what comes in with the next chunk, so that their
+    axes are the same. An operator without a rule freezes each group that it touches, and costs what torch
     says that it costs (``work.py``).
     """
     return _Labeller(captured).run()
@@ -42,16 +45,19 @@ class _Labeller:
         self.unknown: dict[fx.Node, str] = {}
         self.uncounted: dict[str, str] = {}
         self.constants: set[fx.Node] = set()
+        self.states = {nodes[0]: (state, nodes[1]) for state, nodes in state_nodes(captured)}
         self._shared: dict[int, Axes] = {}
 
     def run(self) -> Groups:
         for node in self.graph.nodes:
             if node.op == "get_attr":
                 self._parameter(node)
+            elif node in self.states:
+                self._state(node)
             elif node.op == "placeholder":
                 self.axes[node] = self._fixed(node, f"model input '{node.target}'")
             elif node.op == "output":
-                self._freeze_inputs(node, "model output")
+                self._output(node)
             else:
                 self._call(node)
         self._count_unknown()
@@ -70,6 +76,48 @@ class _Labeller:
             self._shared[key] = tuple(self.unifier.fresh(size) for size in value.shape)
         self.parameters[target] = self._shared[key]
         self.axes[node] = (self._shared[key],)
+
+    def _state(self, node: fx.Node) -> None:
+        """A state may be as narrow as what computes it. Its sizes are literals where it starts from zeros (``start.py``)."""
+        state, _ = self.states[node]
+        batch = batch_dims(self.captured, state, node)
+        whole = batch | {state.grows}
+        shape = self._shapes(node)[0]
+        axes = tuple(
+            Fixed(n, f"state '{state.source}'") if i in whole else self.unifier.fresh(n) for i, n in enumerate(shape)
+        )
+        self.axes[node] = (axes,)
+        sizes = tuple(Literal((1, dim), axis) for dim, axis in enumerate(axes) if dim not in batch)
+        self.effects[node] = Effect(outputs=(axes,), literals=sizes)
+
+    def _output(self, node: fx.Node) -> None:
+        """Both sides of a state are one; whatever else goes out is frozen."""
+        given_back = {state.output for state, _ in self.states.values()}
+        for index, leaf in enumerate(pytree.tree_leaves(node.args[0])):
+            if isinstance(leaf, fx.Node) and index not in given_back:
+                self._freeze(leaf, "model output")
+        for source, (state, result) in self.states.items():
+            pairs = zip(self.axes[source][0], self.axes[result][0], strict=True)
+            for dim, (a, b) in enumerate(pairs):
+                if dim == state.grows:
+                    self._freeze_axes((a, b), f"state '{state.source}' grows in it")
+                else:
+                    self.unifier.unify(a, b, f"state '{state.source}' comes back as '{state.result}'")
+        self._freeze_memory()
+
+    def _freeze_memory(self) -> None:
+        """An axis of a state that no weight has is no width of the model: a cache's time, layers, heads that are addressed."""
+        held = {
+            found.id
+            for axes in self.parameters.values()
+            for axis in axes
+            for found in labels_of(self.unifier.resolve(axis))
+        }
+        for source, (state, _) in self.states.items():
+            for axis in self._resolve_axes(self.axes[source][0]):
+                for found in labels_of(axis):
+                    if found.id not in held:
+                        self.unifier.freeze(found, f"an axis of the state '{state.source}' that no weight has")
 
     def _call(self, node: fx.Node) -> None:
         if all(source in self.constants for source in node.all_input_nodes):
@@ -113,9 +161,15 @@ class _Labeller:
 
     def _freeze_inputs(self, node: fx.Node, why: str) -> None:
         for source in node.all_input_nodes:
-            for axes in self.axes[source]:
-                for axis in axes:
-                    self.unifier.freeze(axis, why)
+            self._freeze(source, why)
+
+    def _freeze(self, node: fx.Node, why: str) -> None:
+        for axes in self.axes[node]:
+            self._freeze_axes(axes, why)
+
+    def _freeze_axes(self, axes: Axes, why: str) -> None:
+        for axis in axes:
+            self.unifier.freeze(axis, why)
 
     def _fixed(self, node: fx.Node, why: str) -> tuple[Axes, ...]:
         return tuple(tuple(Fixed(size, why) for size in shape) for shape in self._shapes(node)) or ((),)
@@ -168,8 +222,8 @@ class _Labeller:
                 for found in dict.fromkeys(labels_of(axis)):
                     carriers.setdefault(found, []).append(Carrier(name, dim))
         where: dict[Label, str] = {}
-        for node in self.graph.nodes:
-            if node.op == "call_function":
+        for node in (*self.graph.nodes, *self.states):
+            if node.op == "call_function" or node in self.states:
                 for found in (found for part in axes[node.name] for axis in part for found in labels_of(axis)):
                     where.setdefault(found, self.captured.module_of(node))
         for found, held in carriers.items():

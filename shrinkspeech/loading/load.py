@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from shrinkspeech.errors import LoadError, NotRunningError, ShrinkSpeechError
 from shrinkspeech.graph.capture import capture
 from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.states import at_rest, not_at_rest
 from shrinkspeech.loading.arguments import arranged
 from shrinkspeech.loading.checkpoints import fill
 from shrinkspeech.loading.examples import examples, seconds_of, shapes_text
@@ -37,6 +38,7 @@ def load(
     trust_pickle: bool = False,
     example: Sequence[str] | None = None,
     example_inputs: Sequence[Any] | None = None,
+    states: Sequence[str] = (),
 ) -> Captured:
     """Load a model and capture it.
 
@@ -50,8 +52,10 @@ def load(
         trust_pickle: unpickle whole objects too; this runs the code in them.
         example: the shape of each input, such as ``2x16000``, ``2:int64`` or ``lengths=2:int64``, filled with faint noise.
         example_inputs: the inputs themselves; they go before ``example``.
+        states: pairs ``input:output`` of states, where they are not found; ``none`` for a model without any.
 
     Raises:
+        InputError: ``states`` names no input or output, or two that do not fit.
         LoadError: the file is missing, untrusted, damaged or not what it was taken for; factory or weights do not fit.
         CaptureError: the model loads, but cannot be captured.
     """
@@ -67,10 +71,12 @@ def load(
     if inputs is None and folder is not None:
         inputs = read_folder(folder).example()
     if isinstance(model, ExportedProgram):
-        captured = _captured_program(model, inputs, str(path))
+        captured = _captured_program(model, inputs, str(path), states)
     else:
-        captured = _captured_module(model.cpu().eval(), inputs, str(path))
-    return replace(captured, notes=(*notes, *captured.notes))
+        captured = _captured_module(model.cpu().eval(), inputs, str(path), states)
+    if example_inputs is None and example:  # noise of the right shape
+        captured = at_rest(captured)
+    return replace(captured, notes=(*notes, *captured.notes, *not_at_rest(captured)))
 
 
 def folder_of(path: str | Path, weights: str | Path | None = None) -> Path | None:
@@ -119,19 +125,21 @@ def _model(
     return content, ()
 
 
-def _captured_module(model: nn.Module, inputs: tuple[Any, ...] | None, name: str) -> Captured:
+def _captured_module(model: nn.Module, inputs: tuple[Any, ...] | None, name: str, states: Sequence[str]) -> Captured:
     if inputs is None:
         raise LoadError(f"{name} brings no example input: give the shape of each input, such as --example 2x16000")
     try:
-        return capture(model, inputs)
+        return capture(model, inputs, states)
     except NotRunningError as error:
         cause = error.__cause__ or error
         raise LoadError(f"{name} does not run on example inputs of {shapes_text(inputs)}: {blame(cause)}") from cause
 
 
-def _captured_program(program: ExportedProgram, inputs: tuple[Any, ...] | None, name: str) -> Captured:
+def _captured_program(
+    program: ExportedProgram, inputs: tuple[Any, ...] | None, name: str, states: Sequence[str]
+) -> Captured:
     try:
-        return capture(program, inputs)
+        return capture(program, inputs, states)
     except ShrinkSpeechError:
         raise
     except Exception as error:

@@ -19,6 +19,7 @@ from shrinkspeech.errors import SliceError
 from shrinkspeech.graph.captured import Captured, attribute
 from shrinkspeech.graph.modes import FLAGS, operator_of
 from shrinkspeech.graph.normalise import remove_dead
+from shrinkspeech.graph.states import state_nodes
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.rules.registry import Effect
 
@@ -63,8 +64,18 @@ Slicer = Callable[[Captured, Groups, Mapping[str, list[int]]], object]
 
 def removable(captured: Captured, groups: Groups, slicer: Slicer) -> tuple[str, ...]:
     """Groups that may have width 0: ``slicer`` took each away on its own, and the graph ran with the sizes it should have."""
-    found = []
+    found, states = (
+        [],
+        {
+            name
+            for _, (node, _) in state_nodes(captured)
+            for a in groups.axes[node.name][0]
+            for name in _names(a, groups)
+        },
+    )
     for group in groups.shrinkable:
+        if group.name in states:  # it would leave an input and an output of no elements
+            continue
         try:
             slicer(captured, allow_empty(groups, [group.name]), {group.name: []})
             found.append(group.name)

@@ -13,12 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from shrinkspeech.errors import SliceError
 from shrinkspeech.graph.captured import Captured, attribute, set_attribute
 from shrinkspeech.graph.copies import refuse_outdated
 from shrinkspeech.graph.modes import trainable
 from shrinkspeech.graph.state import undisturbed
+from shrinkspeech.graph.states import state_nodes
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.rules.registry import Literal
 from shrinkspeech.surgery.depth import remove_branches
@@ -41,14 +43,24 @@ def slice(captured: Captured, groups: Groups, widths: Mapping[str, int | Sequenc
     module = trainable(captured.graph_module).eval()
     _slice_parameters(module, groups, kept)
     for node in module.graph.nodes:
+        if node.op == "placeholder":
+            continue
         for literal in groups.effects[node.name].literals if node.name in groups.effects else ():
             _rewrite(node, literal, groups, kept)
-        if node.op != "placeholder":
-            node.meta.pop("val", None)
+        node.meta.pop("val", None)
     remove_branches(module, captured, groups, kept)
     module.recompile()
-    sliced = replace(captured, graph_module=module)
+    sliced = replace(captured, graph_module=module, example_inputs=_with_small_states(captured, groups, kept))
     return _checked(sliced, groups, {name: len(units) for name, units in kept.items()})
+
+
+def _with_small_states(captured: Captured, groups: Groups, kept: Mapping[str, Sequence[int]]) -> tuple[Any, ...]:
+    """The example, with the part of each state that remains."""
+    leaves, spec = pytree.tree_flatten(captured.example_inputs)
+    for state, (source, _) in state_nodes(captured):
+        if source.op == "placeholder":
+            leaves[state.input] = _indexed(leaves[state.input], groups.axes[source.name][0], groups, kept)
+    return tuple(pytree.tree_unflatten(leaves, spec))
 
 
 def _units(groups: Groups, name: str, value: int | Sequence[int]) -> list[int]:

@@ -86,7 +86,7 @@ class Observed:
 
     Attributes:
         returned: all of it, as the model returns it.
-        outputs: the real-valued tensors in it.
+        outputs: the real-valued tensors in it that are no states.
         steps: samples or frames of an item of the batch.
         fewer: those of the shorter batch; None if the model takes one length alone.
         size: items in the batch.
@@ -156,10 +156,11 @@ def observe(captured: Captured, intake: Intake, batch: Batch) -> Observed:
             fewer, shapes = count, [getattr(x, "shape", None) for x in pytree.tree_leaves(short)]
             break
     kinds, names = _kinds(captured, len(leaves)), _names(returned)
+    given_back = {state.output for state in captured.states}
     outputs = tuple(
         Output(number, names[number], leaf, shape and tuple(shape), kinds[number])
         for number, (leaf, shape) in enumerate(zip(leaves, shapes, strict=True))
-        if isinstance(leaf, Tensor) and leaf.is_floating_point()
+        if isinstance(leaf, Tensor) and leaf.is_floating_point() and number not in given_back
     )
     return Observed(returned, outputs, intake, steps, fewer, len(batch.x))
 

@@ -9,6 +9,7 @@ from shrinkspeech.data.options import DataOptions
 from shrinkspeech.data.source import open_source
 from shrinkspeech.errors import InputError
 from shrinkspeech.graph.captured import Captured
+from shrinkspeech.graph.start import started
 from shrinkspeech.tasks.base import TaskOptions, TaskRecipe
 from shrinkspeech.tasks.intake import find_intake
 from shrinkspeech.tasks.outputs import observe
@@ -29,6 +30,7 @@ def task_recipe(task: str, captured: Captured, data: DataOptions, options: TaskO
     for name in sorted(options.own.keys() - kind.settings.keys()):
         known = ", ".join(f"{own} ({what})" for own, what in kind.settings.items()) or "nothing"
         raise InputError(f"the task '{task}' has no setting '{name}': --set takes {known}")
+    captured = started(captured)
     intake = find_intake(captured, data)
     if intake.batch is not None:
         data = replace(data, batch_size=intake.batch)
