@@ -75,6 +75,7 @@ def export(
         seconds=seconds_of(captured, known, length.sample_rate),
         tolerance=tolerance,
         stft=_form(stft, facts),
+        original_states={x["input"]: x["original"] for x in facts.get("report", {}).get("states", ())},
     )
     typer.echo(
         f"wrote {report.path}: {report.bytes / 1000:,.1f} kB, opset {report.opset}, {human(report.flops)} FLOP/s, "
@@ -83,6 +84,8 @@ def export(
     )
     if report.spectra:
         typer.echo(f"Fourier transforms: {'; '.join(map(str, report.spectra))}")
+    for state in report.states:
+        typer.echo(f"state {state}; it starts from zeros")
     if report.nonstandard:
         typer.echo(f"note: operators outside of the ONNX standard: {', '.join(report.nonstandard)}")
     for note in report.notes:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from shrinkspeech_cli.model import Loaded, Source, fixed_texts
 from shrinkspeech_cli.options import option, options
+
+if TYPE_CHECKING:
+    from shrinkspeech.export.streams import Stream
+    from shrinkspeech.groups.groups import Groups
 
 
 @options
@@ -34,6 +38,7 @@ def describe(model: str, loaded: Loaded) -> dict[str, Any]:
     ``share`` of a group is that of the operations that it takes part in, ``alone`` what goes when it alone is at its
     smallest width, and ``removable_share`` what goes when all of them are.
     """
+    from shrinkspeech.export.streams import streams_of
     from shrinkspeech.graph.frozen import frozen, transforms
     from shrinkspeech.groups.cost import count
     from shrinkspeech.groups.remedies import remedy
@@ -63,11 +68,25 @@ def describe(model: str, loaded: Loaded) -> dict[str, Any]:
             }
             for group in groups
         ],
+        "states": [_state(groups, stream) for stream in streams_of(captured)],
         "without_rule": [
             {"operator": operator, "where": captured.where(nodes[name])} for name, operator in groups.unknown.items()
         ],
         "uncounted": groups.left_out,
         "notes": list(captured.notes),
+    }
+
+
+def _state(groups: Groups, stream: Stream) -> dict[str, Any]:
+    """One state, and the groups by which it may become narrower."""
+    from shrinkspeech.axes.algebra import labels_of
+
+    found = (groups.of(label) for axis in groups.axes[stream.input][0] for label in labels_of(axis))
+    return {
+        "input": stream.input,
+        "output": stream.output,
+        "shape": list(stream.shape),
+        "shrinks_with": list(dict.fromkeys(group.name for group in found if group.shrinkable)),
     }
 
 
@@ -100,6 +119,7 @@ def _show(facts: dict[str, Any]) -> None:
         style="dim",
     )
     for title, lines in (
+        ("States, which go in with each chunk and come back with it:", list(map(_state_text, facts["states"]))),
         ("Operators without a rule, which freeze what they touch:", _operators(facts["without_rule"])),
         (
             "Not in these FLOP/s, as nobody can count it (a budget of FLOP/s needs --ignore-uncounted):",
@@ -112,6 +132,13 @@ def _show(facts: dict[str, Any]) -> None:
             console.print(f"\n[bold]{title}[/]")
             for line in lines:
                 console.print(f"  {escape(line)}", soft_wrap=True)
+
+
+def _state_text(state: dict[str, Any]) -> str:
+    """``h (1×2×96) comes back as h_out: narrower with gru``."""
+    shape = "×".join(map(str, state["shape"]))
+    fate = f"narrower with {', '.join(state['shrinks_with'])}" if state["shrinks_with"] else "keeps its shape"
+    return f"{state['input']} ({shape}) comes back as {state['output']}: {fate}"
 
 
 def _left(facts: dict[str, Any]) -> float:

@@ -38,6 +38,9 @@ def summary(fitted: Fitted, sizes: Mapping[str, int], run: Path) -> None:
         widths.add_row(escape(name), str(sizes[name]), str(width))
     console.print()
     console.print(widths)
+    for state in report.states:
+        shapes = " → ".join("×".join(map(str, shape)) for shape in (state.original, state.shape))
+        console.print(f"state {state.input}: {shapes}, comes back as {state.output}", soft_wrap=True, markup=False)
     _left_out(console, report.uncounted)
     met = "met" if budget.reached <= budget.target * (1 + 1e-9) else "NOT met"
     console.print(f"\nbudget of {quantity.text(budget.target)} {met}: {quantity.text(budget.reached)}")

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from shrinkspeech.errors import ExportError, InputError
 from shrinkspeech.export.assumed import decided
+from shrinkspeech.export.chunks import chunk_difference
 from shrinkspeech.export.feed import Feed, Values, example_feed, single
 from shrinkspeech.export.file_cost import OnnxCost, cost_of, said_seconds
 from shrinkspeech.export.onnx_file import OnnxFile
 from shrinkspeech.export.parameters import parameters
 from shrinkspeech.export.parity import not_sound, parity, shapes_of, shapes_text, sized_as, sizes_to_try, tolerance_of
 from shrinkspeech.export.shapes import Example
+from shrinkspeech.export.streams import faults, said_streams
 from shrinkspeech.export.timing import timing
 from shrinkspeech.graph.captured import Captured
 
@@ -104,10 +106,13 @@ def check(
         CheckRow("parameters", counted.count, max_params, counted.note),
         CheckRow("bytes", file.size, max_bytes),
     ]
+    rows += _states(file)
     if feed is not None and max_latency is not None:
         rows.append(_latency(file, feed, max_latency, threads, repeats))
     if reference is not None:
-        rows += _agreement(file, reference, tolerance_of(reference) if tolerance is None else tolerance)
+        allowed = tolerance_of(reference) if tolerance is None else tolerance
+        rows += _agreement(file, reference, allowed)
+        rows += _chunks(file, reference, allowed, seconds)
     return CheckReport(str(path), tuple(rows))
 
 
@@ -123,6 +128,29 @@ def _latency(file: OnnxFile, feed: Feed, limit: float, threads: int, repeats: in
     if alone.items > 1:
         notes.append(f"the file fixes a batch of {alone.items}")
     return CheckRow("latency (s)", measured, limit, "; ".join(notes), sound=not alone.doubts)
+
+
+def _states(file: OnnxFile) -> list[CheckRow]:
+    """Whether the states that the metadata names are there, in the shapes that it says."""
+    streams = said_streams(file)
+    if not streams:
+        return []
+    found = faults(file, streams)
+    return [CheckRow("faults in states", len(found), 0, "; ".join(found or map(str, streams)))]
+
+
+def _chunks(file: OnnxFile, reference: Captured, tolerance: float, seconds: float | None) -> list[CheckRow]:
+    """A streaming model over many chunks, its states going round."""
+    streams = said_streams(file)
+    if not streams and not reference.states:
+        return []
+    try:
+        found = chunk_difference(reference, file, streams, said_seconds(file, seconds))
+    except (ExportError, InputError) as error:
+        return [CheckRow("difference in chunks", math.inf, tolerance, str(error))]
+    beside = "the whole" if found.whole else "torch in chunks"
+    name = f"difference over {found.seconds:g} s in {found.chunks} chunks from {beside}"
+    return [CheckRow(name, found.difference, tolerance, found.note and f"not compared with the whole: {found.note}")]
 
 
 def _agreement(file: OnnxFile, reference: Captured, tolerance: float) -> list[CheckRow]:

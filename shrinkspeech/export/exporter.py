@@ -32,6 +32,7 @@ from shrinkspeech.export.parity import (
     sizes_to_try,
     tolerance_of,
 )
+from shrinkspeech.export.streams import Stream, streams_entry, streams_of
 from shrinkspeech.export.transform_times import planned
 from shrinkspeech.export.transforms import AUTO, Forms, Spectrum
 from shrinkspeech.files import replacing
@@ -61,6 +62,7 @@ class ExportReport:
         parameters: elements of the model's parameters, each tensor once.
         spectra: the forms of the Fourier transforms, and how long each takes where that was measured.
         nonstandard: operators that are not in the ONNX standard.
+        states: outputs that go back into inputs with the next chunk.
         notes: what could not be had, in sentences.
     """
 
@@ -74,6 +76,7 @@ class ExportReport:
     parameters: int
     spectra: tuple[Spectrum, ...] = ()
     nonstandard: tuple[str, ...] = ()
+    states: tuple[Stream, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -90,6 +93,7 @@ def export_onnx(
     seconds: float = 1.0,
     tolerance: float | None = None,
     stft: str = AUTO,
+    original_states: Mapping[str, Sequence[int]] | None = None,
 ) -> ExportReport:
     """Write a captured model as one ONNX file with dynamic batch and time where the capture has them.
 
@@ -103,6 +107,7 @@ def export_onnx(
             the model's numbers where none is given.
         stft: form of Fourier transforms: ``conv`` (products with their matrix), ``op`` (the runtime's operators), or ``auto``:
             for each the one that onnxruntime is faster with, measured with one thread at the example's length.
+        original_states: shapes of the states before the model was shrunk, by the name of the input, for the metadata.
 
     Raises:
         ExportError: the model cannot be written as ONNX, or the file does not agree with it. Then no file is left, and
@@ -121,7 +126,9 @@ def export_onnx(
     cost = flops(captured, groups, seconds=seconds)
     model.producer_name, model.producer_version = "shrinkspeech", __version__
     model.metadata_props.clear()
-    file = _serialised(model, {**(metadata or {}), **_own_metadata(captured, cost, seconds), **_said(forms)})
+    states = streams_of(captured, original_states)
+    said = {**_own_metadata(captured, cost, seconds), **_said(forms), **streams_entry(states)}
+    file = _serialised(model, {**(metadata or {}), **said})
     compared, notes = _proved(captured, file, tolerance_of(captured) if tolerance is None else tolerance)
     file = _with_entry(file, "parity", json.dumps([[item.shapes, item.difference] for item in compared]))
     with replacing(path) as temporary:
@@ -137,6 +144,7 @@ def export_onnx(
         parameters=captured.parameter_count,
         spectra=forms.spectra,
         nonstandard=_nonstandard(file),
+        states=states,
         notes=(*notes, *(f"not in these FLOP/s, as nobody can count it: {operators}" for operators in groups.left_out)),
     )
 
