@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 from shrinkspeech.graph.captured import Axis, Captured
 from shrinkspeech.graph.compare import is_sound, max_difference, seeded, tensors_of
 from shrinkspeech.graph.sizes import axes_of, extent, resized, size_at
-from shrinkspeech.graph.states import is_input
+from shrinkspeech.graph.states import caches_as_one, is_input
 
 STEPS = (1, 2, 3, 4, 5, 8, 10, 160, 480)
 """Sizes that are tried differ from the example's by multiples of these: what frames, strides and hops divide by."""
@@ -114,7 +114,7 @@ class Trials:
 def proved_dynamic(trials: Trials) -> Captured:
     """Keep an axis dynamic only if graph and model agree at two other sizes of it; say why where it is not."""
     captured = trials.captured
-    axes = axes_of(captured)
+    axes = caches_as_one(captured, axes_of(captured))
     at_once = _at_once(trials, axes)
     tried = at_once or _one_by_one(trials, axes)
     proved = [found.axis for found in tried if not found.problem and is_input(captured, found.axis)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.utils import _pytree as pytree
 from shrinkspeech.graph.captured import Axis, Captured, State, with_shapes
 from shrinkspeech.graph.inplace import mutates, owner_of
 from shrinkspeech.graph.names import output_leaves, placeholders
+from shrinkspeech.graph.sizes import size_at
 
 aten = torch.ops.aten
 
@@ -59,6 +61,16 @@ def is_input(captured: Captured, axis: Axis) -> bool:
     """Whether an axis is one of more than states alone, whose sizes are the model's own, but for a cache that grows."""
     grown = {state.input: state.grows for state in captured.states}
     return any(index not in grown or grown[index] == dim for index, dim in axis.places)
+
+
+def caches_as_one(captured: Captured, axes: Sequence[Axis]) -> list[Axis]:
+    """Caches of one length grow together: attention does not look whether keys and values are as many."""
+    growing = {(state.input, state.grows) for state in captured.states}
+    alone = [axis for axis in axes if set(axis.places) <= growing]
+    by_size: dict[int, list[tuple[int, int]]] = {}
+    for axis in alone:
+        by_size.setdefault(size_at(captured, axis.places[0]), []).extend(axis.places)
+    return [*(axis for axis in axes if axis not in alone), *(Axis(tuple(places)) for places in by_size.values())]
 
 
 def batch_dims(captured: Captured, state: State, node: fx.Node) -> frozenset[int]:

@@ -222,10 +222,10 @@ class _Labeller:
                 for found in dict.fromkeys(labels_of(axis)):
                     carriers.setdefault(found, []).append(Carrier(name, dim))
         where: dict[Label, str] = {}
-        for node in (*self.graph.nodes, *self.states):
-            if node.op == "call_function" or node in self.states:
-                for found in (found for part in axes[node.name] for axis in part for found in labels_of(axis)):
-                    where.setdefault(found, self.captured.module_of(node))
+        computed = [node for node in self.graph.nodes if node.op == "call_function" and node not in self.states]
+        for node in (*computed, *self.states):
+            for found in (found for part in axes[node.name] for axis in part for found in labels_of(axis)):
+                where.setdefault(found, self.captured.module_of(node))
         for found, held in carriers.items():
             where.setdefault(found, held[0].parameter.rpartition(".")[0])
         names = _unique_names(where, lambda found: self.unifier.frozen(found) is None)
