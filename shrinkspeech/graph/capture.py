@@ -29,11 +29,10 @@ from shrinkspeech.graph.frozen import freeze_unfelt
 from shrinkspeech.graph.functions import OwnFunction, kept, lost, own_functions
 from shrinkspeech.graph.modes import trainable
 from shrinkspeech.graph.normalise import normalise
-from shrinkspeech.graph.pairs import find_states
+from shrinkspeech.graph.pairs import with_states
 from shrinkspeech.graph.proof import Trials, proved_dynamic
 from shrinkspeech.graph.quiet import quiet
 from shrinkspeech.graph.repeats import merge_repeats
-from shrinkspeech.graph.states import own_states, without_state_axes
 from shrinkspeech.graph.swift import swift
 
 ALL, ENDS, BATCH, NOTHING = "all", "ends", "batch", "nothing"
@@ -272,9 +271,7 @@ def _from_program(
     captured, outputs = recorded(Captured(graph_module, inputs, dynamic, {}, notes=notes))
     reference = _in_evaluation(program) if module is None else module
     require_agreement(captured, reference, outputs, wanted)
-    found, doubts = find_states(captured, states)
-    captured = replace(captured, states=found, notes=(*captured.notes, *doubts))
-    captured = own_states(replace(captured, dynamic=without_state_axes(captured)))
+    captured = with_states(captured, states)
     trials = Trials(captured, reference, outputs)
     proved = proved_dynamic(trials)
     time_first = doubt(proved, outputs)

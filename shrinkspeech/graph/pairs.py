@@ -8,6 +8,7 @@ named in a note, and the user says it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from operator import getitem
 from typing import Any
 
@@ -18,6 +19,7 @@ from shrinkspeech.errors import InputError
 from shrinkspeech.graph.captured import Captured, State
 from shrinkspeech.graph.ends import STATEFUL, End, fits, inputs_of, lengths_of, outputs_of, sizes_text
 from shrinkspeech.graph.modes import is_recurrent
+from shrinkspeech.graph.states import own_states, without_state_axes
 
 NONE = "none"
 """What the user says where the model has no states."""
@@ -26,6 +28,20 @@ VIEWS = frozenset("view reshape squeeze unsqueeze permute transpose contiguous c
 """Operators that give the same numbers in another shape."""
 
 Pair = tuple[End, End]
+
+
+def with_states(captured: Captured, said: Sequence[str] = ()) -> Captured:
+    """The record with its states, none of whose axes are dynamic but the batch.
+
+    Args:
+        said: as for ``find_states``.
+
+    Raises:
+        InputError: as there.
+    """
+    found, doubts = find_states(captured, said)
+    captured = replace(captured, states=found, notes=(*captured.notes, *doubts))
+    return own_states(replace(captured, dynamic=without_state_axes(captured)))
 
 
 def find_states(captured: Captured, said: Sequence[str] = ()) -> tuple[tuple[State, ...], tuple[str, ...]]:
