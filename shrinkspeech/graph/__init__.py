@@ -6,6 +6,7 @@ ends.py         tensors that go in and come out, as ends of states
 pairs.py        which outputs are inputs of the next chunk
 states.py       where these come in and go out, and what they hold at the start
 start.py        a streaming model that starts from zero states by itself
+routes.py       what is tried to be dynamic
 capture.py      from a module or an exported program to that record
 calls.py        what of a model is captured, and how it is called
 stand_ins.py    recurrent layers as one node while a graph is traced

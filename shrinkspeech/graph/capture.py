@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.utils import _pytree as pytree
 
@@ -33,10 +33,8 @@ from shrinkspeech.graph.pairs import with_states
 from shrinkspeech.graph.proof import Trials, proved_dynamic
 from shrinkspeech.graph.quiet import quiet
 from shrinkspeech.graph.repeats import merge_repeats
+from shrinkspeech.graph.routes import ALL, BATCH, ENDS, NOTHING, notes_of, spec_of
 from shrinkspeech.graph.swift import swift
-
-ALL, ENDS, BATCH, NOTHING = "all", "ends", "batch", "nothing"
-"""What a route makes dynamic: every dimension, the first and the last, those as large as the batch, or none."""
 
 
 def capture(
@@ -77,8 +75,8 @@ def capture(
         for example, every in ((doubled, ALL), (doubled, ENDS), (doubled, BATCH), (inputs, NOTHING)):
             try:
                 with kept(() if strict else functions):
-                    program = _export(module, example, strict, every)
-                    notes = (*_route_notes(strict, every), *lost(functions, all_of_them=strict))
+                    program = _exported(module, example, spec_of(example, every), strict)
+                    notes = (*notes_of(strict, every), *lost(functions, all_of_them=strict))
                     wanted = outputs if example is doubled else None
                     found = _from_program(program, example, notes, module, states, wanted)
                     return _with_fixed_sizes(found, module, strict, states)
@@ -154,32 +152,6 @@ def copied(model: nn.Module) -> nn.Module:
     """A deep copy, also of a model that holds computed tensors (the old ``weight_norm`` keeps its weight as one)."""
     computed = [x for child in model.modules() for x in vars(child).values() if isinstance(x, Tensor) and not x.is_leaf]
     return copy.deepcopy(model, {id(x): x.detach().clone() for x in computed})
-
-
-def _route_notes(strict: bool, every: str) -> tuple[str, ...]:
-    notes = {
-        ENDS: "only batch and the last dimension were made dynamic",
-        BATCH: "only the batch was made dynamic: the length stays as in the example",
-        NOTHING: "no dimension could be made dynamic: batch and length stay as in the example",
-    }
-    return (*(["captured in strict mode"] if strict else []), *([notes[every]] if every in notes else []))
-
-
-def _export(module: nn.Module, inputs: tuple[Any, ...], strict: bool, every: str) -> ExportedProgram:
-    tensors = [x for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor) and x.dim()]
-    batch = tensors[0].shape[0] if tensors else 0
-
-    def dims(x: Any) -> Any:
-        if not isinstance(x, Tensor) or every == NOTHING:
-            return None
-        chosen = {
-            ALL: range(x.dim()),
-            ENDS: {0, x.dim() - 1},
-            BATCH: [dim for dim, size in enumerate(x.shape) if size == batch],
-        }
-        return {dim: Dim.AUTO for dim in chosen[every] if x.dim()}
-
-    return _exported(module, inputs, None if every == NOTHING else pytree.tree_map(dims, inputs), strict)
 
 
 def _exported(module: nn.Module, inputs: tuple[Any, ...], spec: Any, strict: bool) -> ExportedProgram:
