@@ -35,6 +35,15 @@ class Reached(Record):
     reached: Amount
 
 
+class State(Record):
+    """A state of a streaming model: its shape in the original, and now."""
+
+    input: str
+    output: str
+    original: tuple[Count, ...]
+    shape: tuple[Count, ...]
+
+
 class Report(Record):
     """``report.json``."""
 
@@ -55,6 +64,7 @@ class Report(Record):
     returns: Count = 0
     uncounted: tuple[str, ...] = ()
     unevaluated: str | None = None
+    states: tuple[State, ...] = ()
 
 
 class Width(Record):
