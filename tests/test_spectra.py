@@ -199,3 +199,23 @@ def test_transforms_of_frames(points: int, form: str, kinds: set[str], tmp_path:
     assert found & {"MatMul", "Gemm", "DFT"} == kinds
     assert cost.flops == flops(captured, groups)
     assert cost.transforms == pytest.approx(sum(terms.at({}) for terms in count(captured, groups).extra.values()))
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda m, x: torch.fft.irfft2(torch.fft.rfft2(x.unfold(-1, 40, 20), dim=-1) * m.gain, dim=-1),
+        lambda m, x: torch.fft.irfftn(torch.fft.rfftn(x.unfold(-1, 40, 20), dim=(2,)) * m.gain, s=(40,), dim=(-1,)),
+        lambda m, x: (
+            torch.fft.ifft2(torch.fft.fft2(x.unfold(-1, 40, 20), dim=-1, norm="ortho"), dim=-1, norm="ortho").real
+        ),
+    ],
+)
+def test_transforms_of_several_axes_over_one(forward: Any, tmp_path: Path) -> None:
+    model = Apply(forward, gain=nn.Parameter(torch.rand(21))).eval()
+    captured = capture(model, (noise(2, 400),))
+    groups = label(captured)
+    assert {"aten.fft_fft.default", "aten.fft_ifft.default"} >= set(groups.unknown.values())
+    report = export_onnx(captured, tmp_path / "model.onnx", stft="conv")
+    assert report.difference < 1e-5
+    assert parity(model, report.path, [(noise(3, 777),)])[0].difference < 1e-5

@@ -69,6 +69,14 @@ def merge_attributes(graph_module: fx.GraphModule) -> None:
 PARTED = (aten.chunk.default, aten.split.Tensor)
 """Operators that cut a tensor into parts whose sizes they leave unsaid."""
 
+TRANSFORMS = {
+    **dict.fromkeys((aten.fft_rfft2.default, aten.fft_rfftn.default), aten.fft_rfft.default),
+    **dict.fromkeys((aten.fft_irfft2.default, aten.fft_irfftn.default), aten.fft_irfft.default),
+    **dict.fromkeys((aten.fft_fft2.default, aten.fft_fftn.default), aten.fft_fft.default),
+    **dict.fromkeys((aten.fft_ifft2.default, aten.fft_ifftn.default), aten.fft_ifft.default),
+}
+"""Fourier transforms over several axes, with those over one."""
+
 
 def name_sizes(graph_module: fx.GraphModule) -> None:
     """Say what an operator leaves implicit: the parts of a chunk, the squeezed axes, the scale of attention."""
@@ -82,8 +90,21 @@ def name_sizes(graph_module: fx.GraphModule) -> None:
             _name_squeezed(node)
         elif node.target in (aten.squeeze.dim, aten.squeeze.dims):
             _name_squeezed(node)
+        elif node.target in TRANSFORMS:
+            _name_transform(node)
         elif node.target is aten.scaled_dot_product_attention.default and node.kwargs.get("scale") is None:
             node.kwargs = {**node.kwargs, "scale": 1.0 / math.sqrt(_shape(node.args[0])[-1])}
+
+
+def _name_transform(node: fx.Node) -> None:
+    """A transform over one axis among those over several is what it is."""
+    names = [argument.name for argument in cast("Any", node.target)._schema.arguments]
+    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    dims, sizes = given.get("dim"), given.get("s") or [None]
+    dims = [dims] if isinstance(dims, int) else dims
+    if dims is not None and len(dims) == 1 and len(sizes) == 1:
+        node.target = TRANSFORMS[node.target]
+        node.args, node.kwargs = (given["self"], sizes[0], dims[0]), {"norm": given.get("norm")}
 
 
 def _name_squeezed(node: fx.Node) -> None:
