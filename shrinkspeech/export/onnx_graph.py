@@ -19,6 +19,7 @@ from shrinkspeech.export.onnx_file import first_line
 from shrinkspeech.export.operator_costs import COUNTS
 from shrinkspeech.export.real_numbers import use_real_numbers
 from shrinkspeech.export.transforms import OPERATOR, Forms
+from shrinkspeech.export.unread import without_unread
 from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.names import input_names, output_names
@@ -37,7 +38,9 @@ def onnx_model(captured: Captured, forms: Forms | None = None) -> Any:
     with _silent():
         prepared = replace(captured, graph_module=captured.copy())
         attend_over_heads(prepared)
-        use_real_numbers(prepared, forms or Forms(OPERATOR))
+        forms = forms or Forms(OPERATOR)
+        use_real_numbers(prepared, forms)
+        prepared = without_unread(prepared, forms)
         try:
             program = torch.onnx.export(
                 prepared.program(for_onnx=True),

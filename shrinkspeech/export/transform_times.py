@@ -17,6 +17,7 @@ from shrinkspeech.export.onnx_graph import onnx_model
 from shrinkspeech.export.real_numbers import use_real_numbers
 from shrinkspeech.export.timing import in_turns
 from shrinkspeech.export.transforms import AUTO, CONV, OPERATOR, Forms, Transform
+from shrinkspeech.export.unread import without_unread
 from shrinkspeech.graph.captured import Captured, with_shapes
 
 aten = torch.ops.aten
@@ -39,7 +40,10 @@ def alone(transforms: Sequence[Transform]) -> tuple[fx.GraphModule, tuple[Tensor
             node = _node(graph, transform, x, graph.get_attr(f"window{i}"), f"{form}_{i}")
             names.append(node.name)
             parts = (aten.real.default, aten.imag.default) if transform.gives_spectrum else ()
-            outputs.append([graph.call_function(part, (node,)) for part in parts] or [node])
+            found = [graph.call_function(part, (node,)) for part in parts] or [node]
+            if transform.bins:
+                found = [graph.call_function(aten.narrow.default, (part, 1, 0, transform.bins)) for part in found]
+            outputs.append(found)
     graph.output(tuple(tuple(each) for each in outputs))
     return fx.GraphModule(module, graph), tuple(_example(transform) for transform in transforms), names
 
@@ -71,10 +75,13 @@ def planned(captured: Captured, wanted: str) -> Forms:
     """
     if wanted != AUTO:
         return Forms(wanted, batch=captured.batch)
-    tried = Forms(CONV, batch=captured.batch)
-    use_real_numbers(replace(captured, graph_module=captured.copy()), tried)
+    tried, copy = Forms(CONV, batch=captured.batch), replace(captured, graph_module=captured.copy())
+    use_real_numbers(copy, tried)
+    without_unread(copy, tried)
     dense = tuple(dict.fromkeys(each.transform for each in tried.found.values() if each.form == CONV))
-    return Forms(AUTO, _times(dense) if dense else {}, captured.batch)
+    forms = Forms(AUTO, _times(dense) if dense else {}, captured.batch)
+    forms.bins.update(tried.bins)
+    return forms
 
 
 @lru_cache(maxsize=16)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ class Transform:
         hop: samples from one frame to the next; 0 where there are no frames.
         sizes: shape of what goes in, for one item of the example: ``[rows, samples]``, or ``[rows, bins, frames]``.
         whole: whether all bins are there, and not only those that say everything about a real signal.
+        bins: how many somebody reads, of a spectrum of which not all are; else 0.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Transform:
     hop: int
     sizes: tuple[int, ...]
     whole: bool = False
+    bins: int = 0
 
     @property
     def gives_spectrum(self) -> bool:
@@ -43,7 +45,8 @@ class Transform:
         return self.kind in ("stft", "rfft")
 
     def __str__(self) -> str:
-        return f"{self.kind} of {self.points} points"
+        some = f", {self.bins} bins of which are read," if self.bins else ""
+        return f"{self.kind} of {self.points} points{some}"
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,24 @@ class Forms:
         """By the name of the graph's node."""
         self.kernels: dict[str, str] = {}
         """Names of the convolutions that were written, with the node that they stand for."""
+        self.bins: dict[str, int] = {}
+        """How many bins of a node's spectrum somebody reads, where not all are."""
 
     def is_dense(self, name: str, transform: Transform, possible: bool = True) -> bool:
         """Whether the node of that name becomes a product, where it can be one; the answer is kept."""
+        transform = replace(transform, bins=self.bins.get(name, 0))
         times = self.seconds.get(transform, {})
         faster = bool(times) and times[CONV] < GAIN * times[OPERATOR]
         wanted = self.chosen.get(name, (CONV if faster else OPERATOR) if self.wanted == AUTO else self.wanted)
         form = wanted if possible else OPERATOR
         self.found[name] = Spectrum(transform, form, times if self.wanted == AUTO and possible else {})
         return form == CONV
+
+    def read(self, name: str, bins: int) -> None:
+        """Note that of a node's spectrum no more than some bins are read."""
+        self.bins[name] = bins
+        found = self.found[name]
+        self.found[name] = replace(found, transform=replace(found.transform, bins=bins))
 
     @property
     def spectra(self) -> tuple[Spectrum, ...]:
