@@ -67,7 +67,7 @@ def _kernels(captured: Captured, forms: Forms) -> dict[str, str]:
     """The matrices of convolutions that stand for transforms, and the nodes that those were."""
     nodes = {node.name: node for node in captured.graph_module.graph.nodes}
     written = {name: node for name, node in forms.kernels.items() if name in nodes}
-    return {str(nodes[name].args[1].target): node for name, node in written.items()}  # type: ignore[union-attr]
+    return {str(nodes[name].args[1].target): node for name, node in written.items()}
 
 
 def _points(captured: Captured, name: str) -> int | None:

@@ -69,7 +69,7 @@ def merge_attributes(graph_module: fx.GraphModule) -> None:
 PARTED = (aten.chunk.default, aten.split.Tensor)
 """Operators that cut a tensor into parts whose sizes they leave unsaid."""
 
-TRANSFORMS = {
+TRANSFORMS: dict[Any, Any] = {
     **dict.fromkeys((aten.fft_rfft2.default, aten.fft_rfftn.default), aten.fft_rfft.default),
     **dict.fromkeys((aten.fft_irfft2.default, aten.fft_irfftn.default), aten.fft_irfft.default),
     **dict.fromkeys((aten.fft_fft2.default, aten.fft_fftn.default), aten.fft_fft.default),
