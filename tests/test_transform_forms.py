@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from shrinkspeech_cli.export import form_of
 from torch import Tensor, nn
 
 from shrinkspeech import export_onnx
@@ -84,24 +84,24 @@ def test_a_model_without_transforms_is_not_measured(monkeypatch: pytest.MonkeyPa
     assert planned(captured, "auto").spectra == ()
 
 
-@pytest.mark.parametrize(
-    ("form", "limited", "kinds"),
-    [("conv", False, {"Conv", "ConvTranspose"}), ("op", False, {"STFT", "DFT"}), ("auto", True, {"STFT", "DFT"})],
-)
+@pytest.mark.parametrize(("form", "kinds"), [("conv", {"Conv", "ConvTranspose"}), ("op", {"STFT", "DFT"})])
 def test_the_command_writes_what_is_wanted(
-    form: str, limited: bool, kinds: set[str], program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    form: str, kinds: set[str], program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run with a budget of size keeps the operators, whose file is the smaller."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / "model.pt2").write_bytes(program.read_bytes())
-    budget = {"quantity": "size" if limited else "flops"}
-    (folder / "report.json").write_text(json.dumps({"budget": budget, "seconds": 1.0}))
     path = tmp_path / "model.onnx"
-    code, out, err = run(["export", str(folder), "-o", str(path), "--stft", form], capsys)
+    code, out, err = run(["export", str(program), "-o", str(path), "--seconds", "1", "--stft", form], capsys)
     assert code == 0, err
     assert operators(path) == kinds
-    assert f"Fourier transforms: stft of 40 points as {'conv' if form == 'conv' else 'op'}; istft" in out
+    assert f"Fourier transforms: stft of 40 points as {form}; istft" in out
+
+
+@pytest.mark.parametrize(
+    ("quantity", "wanted", "form"), [("size", "auto", "op"), ("size", "conv", "conv"), ("flops", "auto", "auto")]
+)
+def test_a_run_with_a_budget_of_size_keeps_the_operators(quantity: str, wanted: str, form: str) -> None:
+    """Their file is the smaller, as the fit had it."""
+    assert form_of(wanted, {"report": {"budget": {"quantity": quantity}}}) == form
+    assert form_of(wanted, {}) == wanted
 
 
 def test_another_form_is_refused(

@@ -74,7 +74,7 @@ def export(
         metadata=_metadata(facts, with_frontend),
         seconds=seconds_of(captured, known, length.sample_rate),
         tolerance=tolerance,
-        stft=_form(stft, facts),
+        stft=form_of(stft, facts),
         original_states={x["input"]: x["original"] for x in facts.get("report", {}).get("states", ())},
     )
     typer.echo(
@@ -123,7 +123,7 @@ def _facts(run: Path) -> dict[str, dict[str, Any]]:
     return {name: read_record(file, kinds[name]).model_dump() for name, file in files.items() if file.is_file()}
 
 
-def _form(stft: str, facts: dict[str, Any]) -> str:
+def form_of(stft: str, facts: dict[str, Any]) -> str:
     """The form of Fourier transforms: the kernels of convolutions would take a file beyond a budget of its size."""
     limited = facts.get("report", {}).get("budget", {}).get("quantity") == "size"
     return STFT_FORMS[2] if stft == STFT_FORMS[0] and limited else stft
