@@ -11,7 +11,8 @@ ShrinkSpeechError            everything below; the command line prints its text 
 │   └── NotRunningError      a model that does not run on its example inputs
 ├── RuleError                a rule of an operator that contradicts torch, loses an axis or fails
 ├── SliceError               a sliced graph that does not run or does not agree with its gated form
-└── ExportError              an ONNX file that does not agree with the model, or could not be written
+├── ExportError              an ONNX file that does not agree with the model, or could not be written
+└── ProcessError             several processes that cannot work on one model, or one of them has gone
 """
 
 from __future__ import annotations
@@ -63,3 +64,7 @@ class SliceError(ShrinkSpeechError):
 
 class ExportError(ShrinkSpeechError):
     """An ONNX file that does not agree with the model, or could not be written."""
+
+
+class ProcessError(ShrinkSpeechError):
+    """Several processes that cannot work on one model, or of which one has gone."""

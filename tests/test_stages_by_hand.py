@@ -193,7 +193,7 @@ def test_scores_by_every_method(captured: Captured, kind: str, monkeypatch: pyte
     """Each group is scored once; where selection does not apply, Taylor scores do."""
     asked: list[list[str]] = []
     module = "shrinkspeech.fitting.stages.warm_start"
-    monkeypatch.setattr(f"{module}.taylor", lambda gates, batches, loss, names: asked.append(names) or {})
+    monkeypatch.setattr(f"{module}.taylor", lambda gates, batches, loss, names, sums: asked.append(names) or {})
     monkeypatch.setattr(f"{module}.selection", lambda *given: {"0": "selected"})
     monkeypatch.setattr(f"{module}.magnitude", lambda *given: {"0": "weighed"})
     shared = job(captured, settings=replace(PLAIN, score=kind))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from shrinkspeech.defaults import BATCH_SIZE, SAMPLE_RATE
 from shrinkspeech.errors import InputError
+from shrinkspeech.processes import on_this_machine
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,11 @@ class DataOptions:
 
     @property
     def processes(self) -> int:
-        """Worker processes: cores but one, for the training has that one."""
+        """Worker processes: this one's cores but one, for the training has that one."""
         if self.workers is not None:
             return self.workers
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(0, min(4, cores - 1))
+        return max(0, min(4, cores // on_this_machine() - 1))
 
 
 def parse_range(text: str, option: str) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from shrinkspeech.data.checking import Fault, Faults
 from shrinkspeech.data.clips import Clips
 from shrinkspeech.data.frontend import FrontEnd
-from shrinkspeech.data.items import Batch, Items, Plan
+from shrinkspeech.data.items import Batch, Items, Key, Plan
 from shrinkspeech.data.labels import class_indices, drop_unlabelled, speaker_indices, speech_rows
 from shrinkspeech.data.loader import endless, in_pairs, load, once
 from shrinkspeech.data.manifest import Manifest, read_manifest
@@ -18,6 +18,7 @@ from shrinkspeech.data.options import DataOptions
 from shrinkspeech.data.rows import LABELS, SPEAKERS, Row, in_split
 from shrinkspeech.data.splits import Splits, split_rows
 from shrinkspeech.errors import InputError
+from shrinkspeech.processes import cut
 
 TARGETS = ("class", "speaker", "speech", "clean", "none")
 
@@ -45,12 +46,21 @@ class Source:
 
     def train(self, workers: int | None = None) -> Iterator[Batch]:
         """An endless stream of batches, the same at every call and for every number of workers."""
+        return self._load(self.train_items, self._train_keys(), self.options.processes if workers is None else workers)
+
+    def train_rows(self, rank: int, count: int) -> Iterator[tuple[Batch, int]]:
+        """Of every batch of ``train`` the rows of one of ``count`` processes, and how many the batch has."""
+        size = self.options.batch_size
+        start, end = cut(size, count)[rank]
+        keys = (whole[start:end] for whole in self._train_keys())
+        for batch in self._load(self.train_items, keys, self.options.processes):
+            yield batch, size
+
+    def _train_keys(self) -> Iterator[list[Key]]:
         size, seed, items = self.options.batch_size, self.options.seed, self.train_items
         if items.plan.kind == "speaker":
-            keys = in_pairs([row.label for row in items.clips.checked.rows], size, seed)
-        else:
-            keys = endless(items.visits(), size, seed)
-        return self._load(self.train_items, keys, self.options.processes if workers is None else workers)
+            return in_pairs([row.label for row in items.clips.checked.rows], size, seed)
+        return endless(items.visits(), size, seed)
 
     def val(self) -> Iterable[Batch]:
         """The same batches at every call; kept in memory if they fit into ``options.cache_mb``."""

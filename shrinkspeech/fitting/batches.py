@@ -6,6 +6,7 @@ from collections.abc import Generator
 from typing import Any
 
 from shrinkspeech.errors import RecipeError
+from shrinkspeech.fitting.processes.sharing import Sharing
 from shrinkspeech.fitting.randomness import Stream
 from shrinkspeech.fitting.recipe import Recipe
 
@@ -14,12 +15,16 @@ class Batches:
     """An endless stream. What it draws from the random numbers of Python, numpy and torch depends on nothing but their state
     at the start, so that the same batches come again in a fit that goes on, whatever training itself draws in between.
 
+    Args:
+        sharing: how several processes share a batch.
+
     Attributes:
         used: batches drawn so far.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, sharing: Sharing | None = None) -> None:
         self.recipe, self.used, self._stream = recipe, 0, Stream()
+        self.sharing = sharing or Sharing()
         self._endless: Generator[Any, None, None] = self._each()
 
     def draw(self) -> Any:
@@ -44,7 +49,7 @@ class Batches:
     def _each(self) -> Generator[Any, None, None]:
         while True:
             empty = True
-            for batch in self.recipe.train_batches():
+            for batch in self.sharing.batches(self.recipe):
                 empty = False
                 yield batch
             if empty:

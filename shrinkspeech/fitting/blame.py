@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,13 @@ from torch.utils._pytree import tree_leaves, tree_map
 from shrinkspeech.graph.inplace import mutates
 from shrinkspeech.graph.modes import operator_of
 from shrinkspeech.surgery.insert import GatedModule
+
+LOSS_ITSELF = "the model's outputs are finite, so that the loss itself makes it so"
+
+
+def worst(found: Sequence[str]) -> str:
+    """What tells most of the sentences of several processes, each of which has run the model on its own rows."""
+    return max(found, key=lambda text: (text not in ("", LOSS_ITSELF), bool(text)))
 
 
 def blame(model: nn.Module, loss: Callable[[Any], Tensor], where: Callable[[fx.Node], str]) -> str:
@@ -32,7 +39,7 @@ def blame(model: nn.Module, loss: Callable[[Any], Tensor], where: Callable[[fx.N
     culprit = watch.undefined or watch.infinite
     if not bool(value.isfinite()):
         if culprit is None:
-            return "the model's outputs are finite, so that the loss itself makes it so"
+            return LOSS_ITSELF
         return f"the first value that is not finite is that of {_name(culprit)} at {where(culprit)}"
     if watch.steep is None:
         return ""

@@ -26,6 +26,7 @@ from shrinkspeech.fitting.identity import differences
 from shrinkspeech.fitting.interrupt import Interrupt, Stopped
 from shrinkspeech.fitting.interval import Interval
 from shrinkspeech.fitting.losses import to_device
+from shrinkspeech.fitting.processes.team import Team
 from shrinkspeech.fitting.snapshot import Snapshot, is_due
 from shrinkspeech.fitting.stages.stage import SingleStep, Stage
 from shrinkspeech.fitting.trainer import Trainer
@@ -55,6 +56,7 @@ class Checkpoint:
         identity: what must be the same for a fit to go on.
         resume: whether to go on from what the file holds.
         anew: where that is of another fit, begin anew instead of refusing.
+        team: the processes of the fit: the first writes the file, and a signal to any ends all after the same step.
 
     Attributes:
         before: of the file that the fit goes on from; to be filled before the stages begin otherwise.
@@ -71,9 +73,11 @@ class Checkpoint:
         identity: Mapping[str, Any] | None = None,
         resume: bool = False,
         anew: bool = False,
+        team: Team | None = None,
     ) -> None:
         self.path, self.every, self.identity = path, Interval.parse(every), dict(identity or {})
-        self.interrupt = Interrupt()
+        self.team = team or Team()
+        self.interrupt = Interrupt(patient=not self.team.alone)
         self.good: Snapshot | None = None
         self._written: Snapshot | None = None
         self._told: set[str] = set()
@@ -138,7 +142,7 @@ class Checkpoint:
         Raises:
             Stopped: a signal has asked for it; the state is written.
         """
-        asked = self.interrupt.received
+        asked = self.team.most(self.interrupt.received or 0) or None
         kept = stage.done or is_due(trainer)
         wanted = self.path is not None and (
             stage.done or asked is not None or self.every.has_passed(trainer.step, time.monotonic() - self._last)
@@ -186,7 +190,7 @@ class Checkpoint:
         """Write a state; a disk that is full or gone is told once, and the fit goes on without."""
         assert self.path is not None
         self._last = time.monotonic()
-        if self._written is now:
+        if self._written is now or not self.team.leads:
             return
         good = None if self.good is None or self.good is now or self.good.stage != now.stage else _entries(self.good)
         state = {

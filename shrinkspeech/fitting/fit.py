@@ -15,6 +15,8 @@ from shrinkspeech.defaults import CHECKPOINT_EVERY, LEARNING_RATE, ROUND_TO, STE
 from shrinkspeech.fitting.checkpoint import Checkpoint
 from shrinkspeech.fitting.identity import identity_of
 from shrinkspeech.fitting.intake import refuse_half
+from shrinkspeech.fitting.processes.goals import whole_goal
+from shrinkspeech.fitting.processes.team import Team
 from shrinkspeech.fitting.randomness import seed_everything
 from shrinkspeech.fitting.recipe import load_recipe
 from shrinkspeech.fitting.report import FitReport, Fitted, Reached, state_sizes
@@ -55,6 +57,9 @@ def fit(
 ) -> Fitted:
     """Shrink a captured model to a budget while fine-tuning it. Exactly one target is given.
 
+    Started in several processes (``torchrun``, ``accelerate launch``), they share every batch and take the same steps; each
+    returns the same model, and the first alone writes checkpoints, evaluates and tells the progress.
+
     Args:
         recipe: path of a recipe file, a module or object with ``train_batches`` and ``loss``, or a ``Recipe``.
         target_flops: ``"25%"``, ``"0.25x"``, ``"600k"`` or FLOP/s.
@@ -81,11 +86,12 @@ def fit(
         NotFiniteError: loss or gradient are not finite in several steps in a row, from good weights at a smaller rate too.
         InputError: there is nothing to resume from, the checkpoint is of another fit, or the model keeps state or is frozen.
         ExportError: a size or latency is wanted of a model that cannot be written as ONNX.
+        ProcessError: several processes cannot share the batches of this model, or one of them has gone.
         TypeError: there is no such argument.
     """
     refuse_outdated(captured.graph_module)
     refuse_state(captured.graph_module, "a fit")
-    settings = settings or Settings()
+    settings, team = settings or Settings(), Team.of_launcher()
     original = for_training(captured, settings.train_frozen)
     captured = started(original)
     refuse_half(captured)
@@ -93,15 +99,19 @@ def fit(
     chosen, listener = load_recipe(recipe), on_progress or (lambda progress: None)
     groups = label(captured) if groups is None else groups
     refuse_uncounted(target.quantity, groups, ignore_uncounted)
-    goal = Goal.whole(target.quantity, captured, groups, seconds, round_to).towards(target)
+    goal = whole_goal(team, target.quantity, captured, groups, seconds, round_to).towards(target)
     given = {"target": str(target), "steps": steps, "seed": seed, "seconds": seconds, "learning rate": learning_rate}
     identity = {
         **{**given, "round to": round_to, "evaluate": evaluate, "settings": asdict(settings)},
         **{**identity_of(captured, groups), **chosen.identity},
     }
-    saved = Checkpoint(checkpoint, checkpoint_every, identity, resume, begin_anew)
+    saved = Checkpoint(checkpoint, checkpoint_every, identity, resume, begin_anew, team)
     seed_everything(seed)
-    with saved.watching(), closing(Trainer(captured, chosen, settings, steps, learning_rate, listener)) as trainer:
+    with (
+        team.together(),
+        saved.watching(),
+        closing(Trainer(captured, chosen, settings, steps, learning_rate, listener, team)) as trainer,
+    ):
         before = trainer.evaluate_first(captured, saved.before) if evaluate else {}
         draft = shrink(Job(trainer, Part.whole(captured, groups), goal, seed), saved)
         after = trainer.evaluate_trained(draft.part.captured.graph_module) if evaluate else {}

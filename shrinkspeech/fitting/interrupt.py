@@ -27,12 +27,16 @@ class Stopped(KeyboardInterrupt):
 class Interrupt:
     """What has been asked for. Outside of ``caught`` and of the main thread signals do what they did before.
 
+    Args:
+        patient: a first signal always waits, as others would wait in vain for a process that stops alone.
+
     Attributes:
         received: the number of a signal that waits for the end of the present step.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patient: bool = False) -> None:
         self.received: int | None = None
+        self.patient = patient
         self._waits, self._process = False, 0
 
     @contextmanager
@@ -64,6 +68,6 @@ class Interrupt:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
             return
-        if self.received is not None or not self._waits:
+        if self.received is not None or not (self._waits or self.patient):
             raise Stopped(number)
         self.received = number

@@ -53,6 +53,8 @@ class Recipe:
         inputs: the model's arguments in a batch.
         name: for messages.
         identity: facts by name that tell it and its data from others, for a fit that goes on.
+        train_rows: starts an iteration over the rows of each batch that one of several processes makes, given its number
+            and how many there are, and the size of each batch; None where every process makes whole batches.
     """
 
     train_batches: Callable[[], Iterable[Any]]
@@ -62,6 +64,7 @@ class Recipe:
     inputs: Callable[[Any], tuple[Any, ...]] = first_of
     name: str = "recipe"
     identity: Mapping[str, Any] = field(default_factory=dict)
+    train_rows: Callable[[int, int], Iterator[tuple[Any, int]]] | None = None
 
     def peek(self) -> Any:
         """The first training batch.

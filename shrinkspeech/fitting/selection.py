@@ -23,7 +23,7 @@ from shrinkspeech.fitting.taylor import owners, weights_held
 from shrinkspeech.graph.captured import Captured, attribute
 from shrinkspeech.groups.groups import Group, Groups
 from shrinkspeech.rules.registry import Fold
-from shrinkspeech.surgery.fold import LARGEST, Moments, collect, key
+from shrinkspeech.surgery.fold import LARGEST, Moments, Sums, collect, key
 
 ROUNDS = 256
 """Rounds of choosing in one group at most. A group of no more units than this is ordered one by one, a larger one in lots."""
@@ -91,6 +91,7 @@ def selection(
     inputs: Callable[[Any], tuple[Any, ...]],
     loss: Callable[[Any, Any], Tensor],
     device: torch.device | str = "cpu",
+    sums: Sums | None = None,
 ) -> dict[str, Tensor]:
     """Score the units of every group that nothing but constant matrices reads.
 
@@ -99,6 +100,7 @@ def selection(
         inputs: the model's arguments in a batch.
         loss: of a callable on a batch; its gradients say where errors matter.
         device: where ``loss`` puts the batch.
+        sums: over the processes that have the other rows of these batches.
 
     Returns:
         ``[size]`` for each such group: the size for the unit that is kept longest, 1 for the first to go.
@@ -109,9 +111,11 @@ def selection(
     }
     if not any(found.values()):
         return {}
-    moments = collect(captured, [item for items in found.values() for item in items], map(inputs, batches))
+    sums = sums or Sums()
+    moments = collect(captured, [item for items in found.values() for item in items], map(inputs, batches), sums)
     module = captured.graph_module if str(device) == "cpu" else captured.copy().to(device)
     felt = _sensitivity(module, {node: items[0] for node, items in found.items() if items}, batches, loss)
+    felt = sums.merged(felt)
     scores = {}
     for group in groups.shrinkable:
         if _read_otherwise(groups, group, found):

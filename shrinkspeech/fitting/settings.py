@@ -30,6 +30,10 @@ class Settings:
         warm_up: share of the steps in which the learning rate rises.
         train_frozen: train, fold and average parameters too that their owner froze (``requires_grad=False``, or read under
             ``no_grad`` alone), but no Fourier transforms; else they stay as they are to the bit, but for channels that go.
+        accumulate: batches in a step, whose gradients are averaged.
+        mixed_precision: ``bf16`` computes in bfloat16 where that is safe (torch's autocast), ``no`` in float32; None is what
+            ``accelerate launch`` says, and ``no`` without it. Weights are float32 all the same.
+        checkpoint_activations: keep few activations for the backward pass and compute the others again: less memory, more time.
         average: the weights that a fit leaves are a running average over about this share of the tuning steps; 0: the last.
     """
 
@@ -49,6 +53,9 @@ class Settings:
     clip: float = 5.0
     average: float = 0.2
     train_frozen: bool = False
+    accumulate: int = 1
+    mixed_precision: str | None = None
+    checkpoint_activations: bool = False
 
 
 @dataclass(frozen=True)

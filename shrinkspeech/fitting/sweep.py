@@ -25,6 +25,8 @@ from shrinkspeech.fitting.checkpoint import Checkpoint
 from shrinkspeech.fitting.fit import fitted
 from shrinkspeech.fitting.identity import identity_of
 from shrinkspeech.fitting.intake import refuse_half
+from shrinkspeech.fitting.processes.goals import whole_goal
+from shrinkspeech.fitting.processes.team import Team
 from shrinkspeech.fitting.randomness import seed_everything
 from shrinkspeech.fitting.recipe import load_recipe
 from shrinkspeech.fitting.report import FitReport, Fitted, Reached, StateSizes
@@ -84,7 +86,7 @@ def sweep(
     """
     refuse_outdated(captured.graph_module)
     refuse_state(captured.graph_module, "a fit")
-    settings = settings or Settings()
+    settings, team = settings or Settings(), Team.of_launcher()
     original = for_training(captured, settings.train_frozen)
     captured = started(original)
     refuse_half(captured)
@@ -92,7 +94,7 @@ def sweep(
     chosen = load_recipe(recipe)
     groups = label(captured) if groups is None else groups
     refuse_uncounted(quantity_named(quantity), groups, ignore_uncounted)
-    goals = ordered(Goal.whole(quantity_named(quantity), captured, groups, seconds, round_to), targets)
+    goals = ordered(whole_goal(team, quantity_named(quantity), captured, groups, seconds, round_to), targets)
     given = {
         "quantity": quantity,
         "budgets": [text for text, _ in goals],
@@ -104,11 +106,15 @@ def sweep(
         **{**given, "learning rate": learning_rate, "round to": round_to, "evaluate": evaluate},
         **{"settings": asdict(settings), **identity_of(captured, groups), **chosen.identity},
     }
-    saved = Checkpoint(checkpoint, checkpoint_every, identity, resume, begin_anew)
+    saved = Checkpoint(checkpoint, checkpoint_every, identity, resume, begin_anew, team)
     seed_everything(seed)
     shown = _Offset(on_progress or (lambda progress: None), steps * len(goals))
     results: list[Fitted] = []
-    with saved.watching(), closing(Trainer(captured, chosen, settings, steps, learning_rate, shown)) as trainer:
+    with (
+        team.together(),
+        saved.watching(),
+        closing(Trainer(captured, chosen, settings, steps, learning_rate, shown, team)) as trainer,
+    ):
         before = trainer.evaluate_first(captured, saved.before) if evaluate else {}
         whole = part = Part.whole(captured, groups)
         reached: list[dict[str, Any]] = saved.before.setdefault("reached", [])

@@ -14,6 +14,7 @@ from shrinkspeech.errors import RecipeError
 from shrinkspeech.fitting.blame import blame
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.groups.groups import Group, Groups
+from shrinkspeech.surgery.fold import Sums
 from shrinkspeech.surgery.insert import GatedModule
 
 
@@ -35,6 +36,7 @@ def taylor(
     batches: Iterable[Any],
     loss: Callable[[GatedModule, Any], Tensor],
     names: Iterable[str] | None = None,
+    sums: Sums | None = None,
 ) -> dict[str, Tensor]:
     """Score every unit of some groups.
 
@@ -43,6 +45,7 @@ def taylor(
 
     Args:
         names: of groups that may shrink; all of them by default.
+        sums: over the processes that have the other rows of these batches.
 
     Returns:
         ``[size]`` for each group, not negative. Batches whose gradient is not finite do not count.
@@ -50,7 +53,7 @@ def taylor(
     Raises:
         RecipeError: no batch has a finite gradient.
     """
-    widths = gated.widths
+    widths, sums = gated.widths, sums or Sums()
     gated.eval()
     sizes = dict(zip(widths.names, widths.sizes.tolist(), strict=True))
     chosen = widths.names if names is None else list(names)
@@ -66,7 +69,8 @@ def taylor(
                 value = loss(gated, batch)
                 if not value.requires_grad:  # none of these groups reaches the loss
                     continue
-                gradients = torch.autograd.grad(value, list(keeps.values()), allow_unused=True)
+                own = torch.autograd.grad(value, list(keeps.values()), allow_unused=True)
+            gradients = [None if gradient is None else sums.total(gradient) for gradient in own]
             felt += 1
             if all(bool(gradient.isfinite().all()) for gradient in gradients if gradient is not None):
                 finite += 1

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from shrinkspeech.errors import InputError, NotFiniteError
+from shrinkspeech.fitting.accelerated import accelerator_of, forget_precision, prepared
 from shrinkspeech.fitting.batches import Batches
-from shrinkspeech.fitting.blame import blame
+from shrinkspeech.fitting.blame import blame, worst
 from shrinkspeech.fitting.losses import Losses, to_device
+from shrinkspeech.fitting.processes.sharing import Sharing
+from shrinkspeech.fitting.processes.team import Team
+from shrinkspeech.fitting.randomness import random_state, set_random_state
 from shrinkspeech.fitting.recipe import Recipe
+from shrinkspeech.fitting.segments import in_segments, plain
 from shrinkspeech.fitting.settings import Listener, Progress, Settings, Standing
 from shrinkspeech.fitting.taylor import random_projection
 from shrinkspeech.graph.captured import Captured
@@ -33,7 +38,8 @@ class Trainer:
     Args:
         steps: length of the learning-rate cycle.
         learning_rate: at the height of the cycle.
-        listener: gets the progress after each step.
+        listener: gets the progress after each step, in the first process.
+        team: the processes that train together.
 
     Attributes:
         step: optimiser steps of the cycle so far.
@@ -52,13 +58,17 @@ class Trainer:
         steps: int,
         learning_rate: float,
         listener: Listener,
+        team: Team | None = None,
     ) -> None:
         if not 0 < learning_rate < math.inf:
             raise InputError(f"the learning rate is {learning_rate}: give a number above zero")
-        self.recipe, self.settings, self.learning_rate, self.listener = recipe, settings, learning_rate, listener
-        self.accelerator, self.where = Accelerator(), original.where
-        self.losses = Losses(original, recipe, settings.distil, self.accelerator.device)
-        self.batches = Batches(recipe)
+        self.team = team or Team()
+        self.recipe, self.settings, self.learning_rate = recipe, settings, learning_rate
+        self.listener: Listener = listener if self.team.leads else (lambda progress: None)
+        self.accelerator, self.where = accelerator_of(settings.mixed_precision, self.team), original.where
+        self.sharing = Sharing.of(original, self.team)
+        self.losses = Losses(original, recipe, settings.distil, self.accelerator.device, self.sharing)
+        self.batches = Batches(recipe, self.sharing)
         self.restart(steps)
         self.metrics: dict[str, float] = {}
         self.unevaluated: str | None = None
@@ -83,9 +93,15 @@ class Trainer:
         for name, parameter in model.named_parameters():
             if (state := remembered.get(own_name(name))) is not None:
                 optimiser.state[parameter] = to_device(dict(state), parameter.device)
-        prepared: tuple[Any, Any] = self.accelerator.prepare(model, optimiser)
-        prepared[0].train()
-        return prepared
+        if self.settings.checkpoint_activations:
+            model = in_segments(model, self.sharing.keeping)
+        wrapped, own = prepared(self.accelerator, self.team, model, optimiser)
+        wrapped.train()
+        return wrapped, own
+
+    def plain(self, prepared: Any) -> Any:
+        """The model that ``prepare`` was given."""
+        return plain(self.accelerator.unwrap_model(prepared))
 
     def descend(self, model: nn.Module, optimiser: Any, weights: Sequence[Tensor], standing: Standing) -> bool:
         """One optimiser step on the weights; other gradients (those of the widths) are left as they come.
@@ -103,13 +119,11 @@ class Trainer:
             NotFiniteError: several steps in a row were not finite.
             RecipeError: the loss is none (see ``Losses``).
         """
-        batch, before = self.next_batch(), {name: buffer.clone() for name, buffer in model.named_buffers()}
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
         for group in optimiser.param_groups:
             group["lr"] = self.learning_rate * self.schedule() * self.pace
-        loss = self.loss(model, batch)
-        value = float(loss.detach())
         optimiser.zero_grad()
-        self.accelerator.backward(loss)
+        value, batch = self._gradients(model)
         norm = float(self.accelerator.clip_grad_norm_(weights, self.settings.clip))
         moved = self._everywhere(math.isfinite(value) and (self.scaled or math.isfinite(norm)))
         if moved:
@@ -124,6 +138,20 @@ class Trainer:
         self.listener(Progress.of(standing, self.step, self.steps, value, self.metrics))
         return moved
 
+    def _gradients(self, model: nn.Module) -> tuple[float, Any]:
+        """Gradients of the mean loss of some batches, their loss, and the last batch or the first whose loss is not finite."""
+        count, total, bad = self.settings.accumulate, 0.0, None
+        for number in range(count):
+            batch = self.next_batch()
+            with nullcontext() if number == count - 1 else self.accelerator.no_sync(model):
+                loss = self.loss(model, batch)
+                loss = loss / count if count > 1 else loss
+                value = float(loss.detach())
+                self.accelerator.backward(loss)
+            total += value
+            bad = batch if bad is None and not math.isfinite(value) else bad
+        return total, batch if bad is None else bad
+
     @property
     def scaled(self) -> bool:
         """Whether gradients are scaled for half precision; then some that are not finite are to be expected."""
@@ -131,10 +159,7 @@ class Trainer:
 
     def _everywhere(self, fine: bool) -> bool:
         """Whether it is fine in every process: all of them step, or none."""
-        if self.accelerator.num_processes == 1:
-            return fine
-        bad = torch.tensor(float(not fine), device=self.accelerator.device)
-        return float(self.accelerator.reduce(bad)) == 0.0
+        return float(self.team.sum(torch.tensor(float(not fine)))) == 0.0
 
     @torch.no_grad()
     def _skip(
@@ -152,7 +177,8 @@ class Trainer:
         self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
         if self.in_a_row >= MOST_SKIPPED:
             what = f"loss of '{self.recipe.name}' is {value}" if not math.isfinite(value) else "gradient is not finite"
-            source = blame(self.accelerator.unwrap_model(model), lambda watched: self.loss(watched, batch), self.where)
+            own = blame(self.plain(model), lambda watched: self.loss(watched, batch), self.where)
+            source = worst(self.team.all(own))
             raise NotFiniteError(
                 f"the {what} at step {self.step} ({standing.stage}), the last of {self.in_a_row} such steps in a row: "
                 + (f"{source}; else " if source else "")
@@ -205,7 +231,7 @@ class Trainer:
     def calibration_loss(self, model: Any, batch: Any, generator: torch.Generator) -> Tensor:
         """The task loss; without labels, what a square error to the original's outputs would feel."""
         if self.recipe.loss is None:
-            return random_projection(self.losses.signals(model(*self.losses.inputs(batch))), generator)
+            return random_projection(self.losses.signals(self.losses.outputs(model, batch)), generator)
         return self.loss(model, batch)
 
     # -- data -----------------------------------------------------------------------------------------------------
@@ -222,14 +248,20 @@ class Trainer:
     def close(self) -> None:
         """Draw no more batches."""
         self.batches.close()
+        forget_precision(self.settings.mixed_precision)
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
-        """The recipe's metrics of a model; none if it has no ``evaluate``."""
-        if self.recipe.evaluate is None:
+        """The recipe's metrics of a model, which the first process measures; none if it has no ``evaluate``."""
+        evaluate = self.recipe.evaluate
+        if evaluate is None:
             return {}
         module.eval()
         with torch.no_grad():
-            self.metrics = {name: float(value) for name, value in self.recipe.evaluate(module).items()}
+            self.metrics, drawn = self.team.first(
+                lambda: ({name: float(value) for name, value in evaluate(module).items()}, random_state(devices=False))
+            )
+        if not self.team.leads:
+            set_random_state(drawn)  # the user's code may draw
         return self.metrics
 
     def evaluate_first(self, original: Captured, known: dict[str, Any]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 Keeps = Sequence[Tensor | None]
 Dims = list[int]
@@ -34,6 +35,13 @@ def moments(x: Tensor, keeps: Keeps, dims: Dims) -> tuple[Tensor, Tensor, Tensor
     mean = (x * weight).sum(dims, keepdim=True) / total
     centred = x - mean
     return mean, (centred.square() * weight).sum(dims, keepdim=True) / total, total
+
+
+def batch_moments(x: Tensor, keeps: Keeps, dims: Dims) -> tuple[Tensor, Tensor, Tensor]:
+    """``moments`` over the batch, too. A ``TorchFunctionMode`` may answer instead, where other rows are elsewhere."""
+    if has_torch_function((x,)):
+        return handle_torch_function(batch_moments, (x,), x, keeps, dims)
+    return moments(x, keeps, dims)
 
 
 def drop(x: Tensor, dims: Dims, keepdim: bool) -> Tensor:

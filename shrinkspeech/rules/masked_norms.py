@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shrinkspeech.rules.masked import Keeps, moments, weights
+from shrinkspeech.rules.masked import Keeps, batch_moments, moments, weights
 
 
 def affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -106,7 +106,7 @@ def _normalised(
     eps: float,
 ) -> Tensor:
     """Centred and scaled over ``dims``; the running statistics move towards what was found, averaged over the batch."""
-    centre, deviation, total = moments(x, keeps, dims)
+    centre, deviation, total = (batch_moments if 0 in dims else moments)(x, keeps, dims)
     with torch.no_grad():
         if running_mean is not None:
             running_mean.lerp_(_of_channels(centre).to(running_mean), momentum)

@@ -49,6 +49,22 @@ TRANSPARENT = (
 """Operators that pass a dropped element on as a dropped one."""
 
 
+class Sums:
+    """How sums over a batch are made in a process that has all of its rows; one of several that share them has another."""
+
+    def total(self, x: Tensor) -> Tensor:
+        """The sum over all processes of what each has summed."""
+        return x
+
+    def merged(self, named: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The sums by name over all processes; one may lack some of the names."""
+        return named
+
+    def spaced(self, rows: Tensor, most: int) -> Tensor:
+        """Every n-th of some rows, so that at most about twice as many as ``most`` are left."""
+        return rows[:: max(1, len(rows) // most)]
+
+
 @dataclass
 class Moments:
     """Sums over feature vectors x ``[n]``: x xᵀ, x, and their number."""
@@ -64,19 +80,24 @@ class Moments:
 
 
 def fold(
-    captured: Captured, groups: Groups, kept: Mapping[str, Sequence[int]], inputs: Iterable[tuple[Any, ...]]
+    captured: Captured,
+    groups: Groups,
+    kept: Mapping[str, Sequence[int]],
+    inputs: Iterable[tuple[Any, ...]],
+    sums: Sums | None = None,
 ) -> Captured:
     """The captured graph, unsliced, with weights that miss as little as possible once it is sliced to ``kept``.
 
     Args:
         inputs: calibration inputs, one tuple of model arguments for each batch.
+        sums: over the processes that have the other rows of these batches.
     """
     work = _readers(captured, groups, kept)
     module = captured.copy()
     result = replace(captured, graph_module=module)
     if not work:
         return result
-    moments = collect(captured, work, inputs)
+    moments = collect(captured, work, inputs, sums)
     with torch.no_grad():
         for item in work:
             _apply(module, item, groups.kept_index(item.axis, kept), moments[key(item)])
@@ -84,13 +105,17 @@ def fold(
 
 
 def collect(
-    captured: Captured, work: Sequence[Fold], inputs: Iterable[tuple[Any, ...]]
+    captured: Captured, work: Sequence[Fold], inputs: Iterable[tuple[Any, ...]], sums: Sums | None = None
 ) -> dict[tuple[str, int | None, int], Moments]:
     """Second moments of the features that matrices read, by ``key``, over calibration inputs."""
-    collector = _Collector(captured.graph_module, work)
+    sums = sums or Sums()
+    collector = _Collector(captured.graph_module, work, sums)
     with torch.no_grad():
         for arguments in inputs:
             collector.run(*arguments)
+    for found in collector.moments.values():
+        found.square, found.total = sums.total(found.square), sums.total(found.total)
+        found.rows = int(sums.total(torch.tensor(found.rows)))
     return collector.moments
 
 
@@ -121,8 +146,9 @@ def _is_open(captured: Captured, node: fx.Node) -> bool:
 class _Collector(fx.Interpreter):
     """Runs the graph and sums second moments of the features that are read."""
 
-    def __init__(self, module: fx.GraphModule, work: Sequence[Fold]) -> None:
+    def __init__(self, module: fx.GraphModule, work: Sequence[Fold], sums: Sums) -> None:
         super().__init__(module)
+        self.sums = sums
         self.by_node: dict[str, list[Fold]] = {}
         self.moments: dict[tuple[str, int | None, int], Moments] = {}
         for item in work:
@@ -136,7 +162,7 @@ class _Collector(fx.Interpreter):
         for item in self.by_node.get(n.name, ()):
             value = result if item.output is None else result[item.output]
             rows = value.movedim(item.dim, -1).reshape(-1, item.axis.size)
-            for some in rows[:: max(1, len(rows) // ROWS)].split(CHUNK):
+            for some in self.sums.spaced(rows, ROWS).split(CHUNK):
                 self.moments[key(item)].add(some.double().cpu())
         return result
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from shrinkspeech.axes.algebra import Axis, evaluate
 from shrinkspeech.groups.groups import Groups
 from shrinkspeech.rules.registry import Masked, Read
+from shrinkspeech.surgery.noise import level, noise_like
 from shrinkspeech.surgery.ranks import Ranks
 
 ROUNDING = 1e-6
@@ -230,20 +231,21 @@ class Gate(nn.Module):
             self._noise(x, y, keep, boundary) if self.training and self.noisy and widths.noise and len(boundary) else y
         )
 
+    def prepare(self) -> None:
+        """Compute the keeps now; whoever runs a part of the graph twice has them made outside of it."""
+        self._widths[0].keep(self.read.axis)
+
     def _noise(self, x: Tensor, y: Tensor, keep: Tensor, boundary: Tensor) -> Tensor:
         """Only the units on the boundary carry noise."""
         part = x.detach().index_select(self.dim, boundary)
-        others = [dim for dim in range(x.dim()) if dim != self.dim]
-        wide = torch.promote_types(part.dtype, torch.float32)
-        norm = torch.linalg.vector_norm(part, dim=others, keepdim=True, dtype=wide)
-        sigma = norm * (part.shape[self.dim] / max(part.numel(), 1)) ** 0.5
+        sigma = level(part, self.dim)
         shape = [1] * x.dim()
         shape[self.dim] = -1
         some = keep[boundary]
         power = 1 - some if self._widths[0].keep_power else some * (1 - some)
         share = amplitude(power).view(shape) * sigma
         # In place: y is a fresh product, whose backward pass reads its factors alone.
-        return y.index_add_(self.dim, boundary, torch.randn_like(part) * share.to(x.dtype))
+        return y.index_add_(self.dim, boundary, noise_like(part, self.dim, self.read.node.name) * share.to(x.dtype))
 
 
 class MaskedOperator(nn.Module):
@@ -253,6 +255,11 @@ class MaskedOperator(nn.Module):
         super().__init__()
         self._widths = (widths,)
         self.operator, self.masked = operator, masked
+
+    def prepare(self) -> None:
+        """As ``Gate.prepare``."""
+        for axis in self.masked.axes:
+            self._widths[0].keep(axis)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         keeps: Sequence[Tensor | None] = [self._widths[0].keep(axis) for axis in self.masked.axes]

@@ -40,6 +40,7 @@ def task_recipe(task: str, captured: Captured, data: DataOptions, options: TaskO
     notes = made.prepare(observe(captured, intake, batch), batch)
     return TaskRecipe(
         train_batches=source.train,
+        train_rows=source.train_rows,
         loss=made.loss if made.has_loss else None,
         evaluate=made.evaluate,
         example_inputs=lambda: tuple(x[:2] for x in intake(batch)),

@@ -95,6 +95,7 @@ class Gates:
         self.job.trainer.descend(self.prepared, self.optimiser, self.weights, standing)
         if self.names:
             self.controller.step(budget)
+            self.job.trainer.team.take_from_first(self.model.widths.fractions)
 
     def reach(self, window: float) -> dict[str, int]:
         """Units that each group may still come to use: those that are open, the boundary, and room to widen again."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from shrinkspeech.budget.widths import repair
 from shrinkspeech.fitting.stages.stage import Draft, SingleStep
 
@@ -34,7 +36,7 @@ class Repair(SingleStep):
         for _ in range(ATTEMPTS):
             aim = max(aim, goal.smallest)
             small = part.slice(part.ranks.best(repair(draft.widths, goal, aim)))
-            measured = goal.measure(small.captured)
+            measured = self.job.trainer.team.first(partial(goal.measure, small.captured))
             if measured is None:
                 return Draft(small, small.widths, goal.at(small.widths))
             attempt = Draft(small, small.widths, measured)

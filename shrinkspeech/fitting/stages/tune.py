@@ -41,8 +41,8 @@ class Tune(Stage):
 
     @property
     def module(self) -> GraphModule:
-        """The graph that is trained, without what Accelerate puts around it."""
-        module: GraphModule = self.job.trainer.accelerator.unwrap_model(self.prepared)
+        """The graph that is trained, without what training puts around it."""
+        module: GraphModule = self.job.trainer.plain(self.prepared)
         return module
 
     def step(self) -> None:

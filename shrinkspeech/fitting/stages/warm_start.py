@@ -27,7 +27,8 @@ class WarmStart(SingleStep):
     def improve(self, draft: Draft) -> Draft:
         trainer, goal = self.job.trainer, self.job.goal
         batches = [trainer.next_batch() for _ in range(trainer.settings.calibration)]
-        part = replace(draft.part, ranks=draft.part.ranks.with_scores(self.scores(draft.part, batches)))
+        ranks = draft.part.ranks.with_scores(self.scores(draft.part, batches))
+        part = replace(draft.part, ranks=trainer.team.first(lambda: ranks))
         share, left = trainer.settings.warm_start, goal.within(part.widths)
         if share is not None and share * goal.target < left.at(left.full):
             part = self.fold_and_slice(part, uniform(left, share * goal.target), batches)
@@ -46,14 +47,15 @@ class WarmStart(SingleStep):
         scores = magnitude(part.captured, part.groups) if kind == "magnitude" else {}
         if kind == "selection":
             inputs = partial(trainer.losses.inputs, device="cpu")
-            scores = selection(part.captured, part.groups, batches, inputs, loss, device)
+            scores = selection(part.captured, part.groups, batches, inputs, loss, device, trainer.sharing)
         others = [name for name in gates.widths.names if name not in scores]
-        return scores | taylor(gates, batches, loss, others)
+        return scores | taylor(gates, batches, loss, others, trainer.sharing)
 
     def fold_and_slice(self, part: Part, widths: dict[str, int], batches: Sequence[Any]) -> Part:
         """The part with only the best units of each group, to whose readers the weights of the others are added."""
         trainer, units = self.job.trainer, part.ranks.best(widths)
         captured = part.captured
         if trainer.settings.fold and any(len(units[name]) < size for name, size in part.widths.items()):
-            captured = fold(captured, part.groups, units, (trainer.losses.inputs(batch, "cpu") for batch in batches))
+            inputs = (trainer.losses.inputs(batch, "cpu") for batch in batches)
+            captured = fold(captured, part.groups, units, inputs, trainer.sharing)
         return replace(part, captured=captured).slice(units)
