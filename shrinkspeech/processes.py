@@ -8,13 +8,19 @@ from itertools import pairwise
 
 RANK = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 SIZE = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+LOCAL = ("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK")
 HERE = ("LOCAL_WORLD_SIZE", "MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE")
-"""Names that the launchers give to the number of this process, how many there are, and how many on this machine."""
+"""Names that the launchers give to the number of this process, how many there are, and both for this machine."""
 
 
 def rank() -> int:
     """The number of this process, from 0; 0 where there is one alone."""
     return _number(RANK, 0) if size() > 1 else 0
+
+
+def rank_here() -> int:
+    """The number of this process among those of this machine."""
+    return _number(LOCAL, 0) if size() > 1 else 0
 
 
 def size() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from shrinkspeech import processes
 from shrinkspeech_cli.amounts import Targets
 from shrinkspeech_cli.data import Data
 from shrinkspeech_cli.model import Source
@@ -43,6 +44,7 @@ def fit(run: Run, targets: Targets, data: Data, training: Training, state: Check
                 groups=loaded.groups,
                 on_progress=on_progress,
             )
-        write_run(run.folder, fitted, source, recipe, str(target), state.file(run))
-        state.remove(run)
+        if processes.rank() == 0:
+            write_run(run.folder, fitted, source, recipe, str(target), state.file(run))
+            state.remove(run)
     summary(fitted, {group.name: group.size for group in loaded.groups}, run.output)

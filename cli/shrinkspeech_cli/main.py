@@ -13,7 +13,7 @@ from itertools import takewhile
 import typer
 
 from shrinkspeech.errors import ShrinkSpeechError
-from shrinkspeech_cli import check, export, fit, inspect, sweep, unexpected
+from shrinkspeech_cli import check, export, fit, inspect, several, sweep, unexpected
 from shrinkspeech_cli.memory import keep_memory
 
 HELP = """Shrink a trained speech model to a FLOP/s budget, and export it to ONNX.
@@ -61,16 +61,24 @@ def root(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; any error is one line on stderr and exit code 2. With --debug before the command, a traceback."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if several.idle(given):
+        return
     debug = "--debug" in takewhile(lambda argument: argument.startswith("-"), given)
     keep_memory()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".isinstance.treespec", category=FutureWarning)  # torch's own
-            app(args=given, prog_name="shrinkspeech")
+            with several.quiet_others():
+                app(args=given, prog_name="shrinkspeech")
+    except SystemExit as ended:
+        if not ended.code:
+            several.part()
+        raise
     except Exception as error:
         if debug:
             raise
-        unexpected.tell(_text(error, given))
+        if text := several.told(_text(error, given)):
+            unexpected.tell(text)
         sys.exit(2)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
+from shrinkspeech import processes
 from shrinkspeech_cli.options import option
 from shrinkspeech_cli.states import Checkpoint
 from shrinkspeech_cli.writing import NAMES
@@ -49,6 +50,8 @@ class Run:
         """
         from shrinkspeech.errors import InputError
 
+        if processes.rank():
+            return
         if self.folder.exists() and not self.folder.is_dir():
             kind = "a file" if self.folder.is_file() else "a device or the like"
             raise InputError(f"{self.output} is {kind}: give a folder to -o")
@@ -84,6 +87,9 @@ class Run:
         Raises:
             InputError: somebody does.
         """
+        if processes.rank():  # the first one claims it for all
+            yield
+            return
         from filelock import FileLock, Timeout
 
         from shrinkspeech.errors import InputError
@@ -120,6 +126,8 @@ class Run:
         from shrinkspeech.budget.amounts import human
         from shrinkspeech.errors import InputError
 
+        if processes.rank():
+            return
         size = sum(tensor.numel() * tensor.element_size() for tensor in captured.parameters().values())
         free = shutil.disk_usage(self.folder).free
         if free < 2 * size:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shrinkspeech import processes
 from shrinkspeech.budget import quantities
 from shrinkspeech_cli.data import Data
 from shrinkspeech_cli.model import Source
@@ -61,6 +62,8 @@ def sweep(
 
         def keep(text: str, fitted: Fitted) -> None:
             results[text] = fitted
+            if processes.rank():
+                return
             write_run(runs.folder / folder_name(text), fitted, source, recipe, str(targets[text]), state.file(runs))
             write_csv(runs.folder / "sweep.csv", results)
 
@@ -77,7 +80,8 @@ def sweep(
                 on_progress=on_progress,
                 on_fitted=keep,
             )
-        plot(runs.folder / "sweep.png", results)
-        write_sums(runs.folder, runs.names)
-        state.remove(runs)
+        if processes.rank() == 0:
+            plot(runs.folder / "sweep.png", results)
+            write_sums(runs.folder, runs.names)
+            state.remove(runs)
     sweep_summary(results, runs.output)

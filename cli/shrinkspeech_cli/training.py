@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from shrinkspeech.defaults import LEARNING_RATE, ROUND_TO, STEPS
-from shrinkspeech.fitting.settings import Settings
+from shrinkspeech.fitting.settings import PRECISIONS, Settings
 from shrinkspeech_cli.model import fixed_texts
-from shrinkspeech_cli.options import option
+from shrinkspeech_cli.options import either, option
+from shrinkspeech_cli.several import refuse_alone
 
 if TYPE_CHECKING:
     from shrinkspeech.graph.captured import Captured
@@ -35,6 +36,23 @@ class Training:
             min=0.0,
         ),
     ] = Settings.distil
+    accumulate: Annotated[int, option("Batches in a step, whose gradients are averaged.", metavar="N", min=1)] = (
+        Settings.accumulate
+    )
+    mixed_precision: Annotated[
+        str | None,
+        option(
+            "bf16 computes in bfloat16 where that is safe, no in float32. Without it what accelerate launch says.",
+            metavar="KIND",
+        ),
+    ] = None
+    checkpoint_activations: Annotated[
+        bool,
+        option(
+            "Keep few activations for the backward pass and compute the others again: for large models.",
+            "--checkpoint-activations",
+        ),
+    ] = False
     train_frozen: Annotated[
         bool,
         option(
@@ -58,6 +76,9 @@ class Training:
         """
         from shrinkspeech.errors import InputError
 
+        refuse_alone()
+        if self.mixed_precision not in (None, *PRECISIONS):
+            raise InputError(f"--mixed-precision is {either(PRECISIONS)}: fp16 loses small gradients")
         if not 0 < self.learning_rate < math.inf:
             raise InputError("--learning-rate must be a number above zero")
 
@@ -75,7 +96,13 @@ class Training:
             "seed": self.seed,
             "learning_rate": self.learning_rate,
             "round_to": self.round_to,
-            "settings": Settings(distil=self.distil, train_frozen=self.train_frozen),
+            "settings": Settings(
+                distil=self.distil,
+                train_frozen=self.train_frozen,
+                accumulate=self.accumulate,
+                mixed_precision=self.mixed_precision,
+                checkpoint_activations=self.checkpoint_activations,
+            ),
             "ignore_uncounted": self.ignore_uncounted,
         }
 

@@ -15,8 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from shrinkspeech.errors import InputError
 from shrinkspeech.fitting.processes.team import Team
-
-PRECISIONS = ("no", "bf16")
+from shrinkspeech.fitting.settings import PRECISIONS
 
 
 def accelerator_of(precision: str | None, team: Team) -> Accelerator:

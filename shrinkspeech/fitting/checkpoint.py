@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from shrinkspeech.defaults import CHECKPOINT_EVERY
-from shrinkspeech.errors import InputError, NotFiniteError
+from shrinkspeech.errors import InputError, NotFiniteError, ProcessError
 from shrinkspeech.files import replacing, seal, seal_of
 from shrinkspeech.fitting.identity import differences
 from shrinkspeech.fitting.interrupt import Interrupt, Stopped
@@ -84,12 +84,24 @@ class Checkpoint:
         self._sound = False
         """Whether the file is one that was read or written here: then it stays, as the one before, when the next is written."""
         self._saved = self._read(anew) if resume else None
+        self._refuse_others()
         self._anew = self._saved is None
         """Whether what lies there is of another fit: it goes, once there is something in its place."""
         saved = self._saved or {"duration": 0.0, "before": {}}
         self.before: dict[str, Any] = dict(saved["before"])
         self._earlier = float(saved["duration"])
         self._started = self._last = time.monotonic()
+
+    def _refuse_others(self) -> None:
+        """
+        Raises:
+            ProcessError: the processes have read different files.
+        """
+        own = None if self._saved is None else (self._saved["stage"], self._saved["trainer"]["step"])
+        if len(set(self.team.all(own))) > 1:
+            raise ProcessError(
+                f"not every process reads the same checkpoint {self.path}: put it where all machines see it"
+            )
 
     # -- going on ---------------------------------------------------------------------------------------------------
 

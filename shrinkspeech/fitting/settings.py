@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from shrinkspeech.budget.registry import Quantity
 
 
+PRECISIONS = ("no", "bf16")
+"""Kinds of mixed precision; in fp16 small gradients are lost."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """The method's own settings; docs/method.md says what each was measured to do.

@@ -22,6 +22,9 @@ T = TypeVar("T")
 PATIENCE = timedelta(days=7)
 """So long the others wait for what the first process does alone, such as an evaluation. If it dies, its launcher ends them."""
 
+POLITENESS = timedelta(seconds=3)
+"""So long a process waits whether the first says what it would say itself."""
+
 SIGNS = (
     "gloo",
     "NCCL",
@@ -163,6 +166,30 @@ class Team:
                 f"process {self.rank} of {self.size} ends, because another one has ended: see what that one said; a fit with "
                 "checkpoints goes on from the last with --resume"
             ) from error
+
+
+def have_met() -> bool:
+    """Whether the processes know of each other."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def said_by_first(text: str) -> bool:
+    """Whether the first process ends with the same error; it says so to the others before it ends."""
+    store, key = dist.distributed_c10d._get_default_store(), "shrinkspeech/error"
+    try:
+        if dist.get_rank() == 0:
+            store.set(key, text)
+            return False
+        store.wait([key], POLITENESS)
+        return store.get(key).decode() == text
+    except (RuntimeError, OSError):  # the first has nothing to say, or has taken the store along
+        return False
+
+
+def disband() -> None:
+    """The processes part, once all is done."""
+    if have_met():
+        dist.destroy_process_group()
 
 
 def _written(value: Any) -> str:
