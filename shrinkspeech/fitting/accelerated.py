@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
@@ -17,6 +18,12 @@ from shrinkspeech.errors import InputError
 from shrinkspeech.fitting.processes.team import Team
 from shrinkspeech.fitting.settings import PRECISIONS
 
+SAID = "ACCELERATE_MIXED_PRECISION"
+"""Where the launcher says the precision."""
+
+_OURS: set[str] = set()
+"""Precisions of the Accelerators that fits of this process have made; it can hold one at a time."""
+
 
 def accelerator_of(precision: str | None, team: Team) -> Accelerator:
     """
@@ -30,8 +37,13 @@ def accelerator_of(precision: str | None, team: Team) -> Accelerator:
         raise InputError(
             f"there is no mixed precision '{precision}': it is {' or '.join(PRECISIONS)} (small gradients are lost in fp16)"
         )
-    there = AcceleratorState._shared_state.get("_mixed_precision")
-    if precision is not None and there not in (None, precision):
+    there, wanted = AcceleratorState._shared_state.get("_mixed_precision"), precision or os.environ.get(SAID, "no")
+    if there is None:
+        _OURS.add(wanted)
+    elif there in _OURS and there != wanted:  # what an earlier fit has left
+        AcceleratorState._reset_state()
+        _OURS.add(wanted)
+    elif precision not in (None, there):
         raise InputError(f"this process has an Accelerator of mixed precision '{there}' already: give that, or none")
     # Some weights are reached by no output: those of a branch that is gone, and the widths while all gates are open.
     several = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
@@ -62,9 +74,3 @@ def summed(team: Team, bucket: Any) -> torch.futures.Future[Tensor]:
     team.moved += gradients.nbytes
     work: Any = dist.all_reduce(gradients, async_op=True)
     return work.get_future().then(lambda future: future.value()[0])
-
-
-def forget_precision(precision: str | None) -> None:
-    """The next fit of this process may have another one."""
-    if precision is not None:
-        AcceleratorState._reset_state()

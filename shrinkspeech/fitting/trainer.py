@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from shrinkspeech.errors import InputError, NotFiniteError
-from shrinkspeech.fitting.accelerated import accelerator_of, forget_precision, prepared
+from shrinkspeech.fitting.accelerated import accelerator_of, prepared
 from shrinkspeech.fitting.batches import Batches
 from shrinkspeech.fitting.blame import blame, worst
 from shrinkspeech.fitting.losses import Losses, to_device
@@ -248,7 +248,6 @@ class Trainer:
     def close(self) -> None:
         """Draw no more batches."""
         self.batches.close()
-        forget_precision(self.settings.mixed_precision)
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
         """The recipe's metrics of a model, which the first process measures; none if it has no ``evaluate``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,6 +25,9 @@ PATIENCE = timedelta(days=7)
 
 POLITENESS = timedelta(seconds=3)
 """So long a process waits whether the first says what it would say itself."""
+
+_NUMBERS = itertools.count()
+"""Of what the first process has told; the same in all of them, over all fits."""
 
 SIGNS = (
     "gloo",
@@ -50,7 +54,7 @@ class Team:
 
     def __init__(self, rank: int = 0, size: int = 1, device: torch.device | str = "cpu") -> None:
         self.rank, self.size, self.device = rank, size, torch.device(device)
-        self.moved, self._told = 0, 0
+        self.moved = 0
 
     @classmethod
     def of_launcher(cls) -> Team:
@@ -125,7 +129,7 @@ class Team:
         """
         if self.alone:
             return work()
-        key, self._told = f"shrinkspeech/{self._told}", self._told + 1
+        key = f"shrinkspeech/{next(_NUMBERS)}"
         store = dist.distributed_c10d._get_default_store()
         if self.leads:
             try:
