@@ -30,7 +30,15 @@ COLUMNS = [
 def launched(count: int, file: Path, *arguments: str, environment: dict[str, str] | None = None) -> int:
     """The exit code of ``torchrun``."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "--master-port", "0"]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "-m", "benchmarks.processes.work", str(file)]
+    command += [
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        "127.0.0.1:0",
+        "-m",
+        "benchmarks.processes.work",
+        str(file),
+    ]
     quiet = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR", **(environment or {})}
     return subprocess.run([*command, *arguments], env=quiet, stderr=subprocess.DEVNULL, check=False).returncode
 

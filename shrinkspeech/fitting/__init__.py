@@ -5,6 +5,9 @@ sweep.py         several budgets in one run
 stages.py        warm start, gates, repair
 tune.py          the last stage
 trainer.py       one optimiser step after another
+accelerated.py   device, precision and several processes
+processes/       what the processes of a fit share
+segments.py      activations that are computed twice in the place of being kept
 intake.py        whether a batch fits the model, and a loss its outputs
 losses.py        what a fit descends
 distance.py      how far outputs are from the original's
