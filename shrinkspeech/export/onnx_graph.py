@@ -18,12 +18,14 @@ from shrinkspeech.errors import ExportError
 from shrinkspeech.export.onnx_file import first_line
 from shrinkspeech.export.operator_costs import COUNTS
 from shrinkspeech.export.real_numbers import use_real_numbers
+from shrinkspeech.export.rewriting import by_operator
 from shrinkspeech.export.transforms import OPERATOR, Forms
 from shrinkspeech.export.unread import without_unread
 from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.captured import Captured
 from shrinkspeech.graph.names import input_names, output_names
 from shrinkspeech.graph.quiet import quiet
+from shrinkspeech.graph.swift import swift
 
 
 def onnx_model(captured: Captured, forms: Forms | None = None) -> Any:
@@ -85,13 +87,13 @@ def attend_over_heads(captured: Captured) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """The exporter and its libraries warn about themselves; errors still come through."""
+    """The exporter and its libraries warn about themselves and collect garbage; errors still come through."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with quiet():
+        with quiet(), swift():
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
@@ -137,7 +139,7 @@ def optimise(model: Any) -> None:
     from onnxscript.rewriter.rules.common import _no_op
 
     rough = {id(rule) for rule in _no_op.rules}
-    exact = tuple(rule for rule in rewriter._DEFAULT_REWRITE_RULES if id(rule) not in rough)
+    exact = by_operator(rule for rule in rewriter._DEFAULT_REWRITE_RULES if id(rule) not in rough)
     with mock.patch.object(rewriter, "_DEFAULT_REWRITE_RULES", exact):
         optimizer.optimize_ir(model, should_fold=_may_fold)
     onnx_fusions.fuse(model)
