@@ -94,7 +94,8 @@ def run(arguments: list[str], places: Places, model: Model, step: str) -> Ended:
 
 def inspect_command(model: Model, places: Places) -> list[str]:
     """``shrinkspeech inspect …``, without where it is installed."""
-    return ["inspect", model.factory, *model.model_options(model.here(places.repositories, packages()))]
+    options = model.model_options(model.here(places.repositories, packages()))
+    return ["inspect", model.factory, *options, *(["--recipe", str(_recipe())] if model.inputs else [])]
 
 
 def fit_command(model: Model, places: Places, steps: int) -> list[str]:

@@ -46,13 +46,14 @@ def runner(path: Path) -> Run:
 
 
 def original(model: Model, path: Path, seconds: float) -> None:
-    """Write the model as it came as ONNX, unless that is there."""
+    """Write the model as it came as ONNX, with the example that the small model has, unless that is there."""
     from shrinkspeech.export.exporter import export_onnx
     from shrinkspeech.loading.load import load
 
     if not path.is_file():
         weights = None if model.weights is None else os.path.abspath(model.weights)
-        captured = load(model.factory, weights=weights, example=model.example)
+        example = load(path.parent / "run" / "model.pt2").example_inputs
+        captured = load(model.factory, weights=weights, example_inputs=example)
         export_onnx(captured, path, seconds=seconds)
 
 

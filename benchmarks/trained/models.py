@@ -57,9 +57,9 @@ class Model:
         return (packages if self.is_package else repositories) / self.folder
 
     def model_options(self, folder: Path) -> list[str]:
-        """What says which model is meant, for ``inspect`` and ``fit``."""
+        """What says which model is meant, for ``inspect`` and ``fit``; a recipe lends it the example."""
         found = ["--weights", str(folder / self.weights)] if self.weights else []
-        for shape in self.example:
+        for shape in () if self.inputs else self.example:
             found += ["--example", shape]
         if self.seconds is not None:
             found += ["--seconds", f"{self.seconds:g}"]

@@ -158,7 +158,6 @@ MODELS = (
         steps=100,
         batch=4,
     ),
-    _pesto("mir-1k"),
     _pesto("mir-1k_g7"),
     Model(
         "silero-vad",
