@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.trained import packages
-from benchmarks.trained.commands import Places, through
+from benchmarks.trained.commands import Places, measured, through
 from benchmarks.trained.models import Model
 from benchmarks.trained.table import MODELS
 
@@ -44,15 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def one(model: Model, options: argparse.Namespace) -> None:
-    """Measure a model unless that has been done."""
-    if kept(model) is not None and not options.fresh:
+    """Measure a model unless that has been done; where metric and times alone are missing, those."""
+    known = None if options.fresh else kept(model)
+    if known is not None and "unmeasured" not in known:
         return
     run = packages.HOME / "runs" / model.name
     places = Places(options.repositories.resolve(), options.audio.resolve(), run)
     if not model.here(places.repositories, packages.packages()).is_dir():
         print(f"{model.name}: there is no {model.folder}: git clone https://github.com/{model.source.split('@')[0]}")
         return
-    row = {"name": model.name, "commit": _commit(), **through(model, places, options.steps or model.steps)}
+    if known is None:
+        row = {"name": model.name, "commit": _commit(), **through(model, places, options.steps or model.steps)}
+    else:
+        row = {**{key: value for key, value in known.items() if key != "unmeasured"}, **measured(model, places)}
     (run / "row.json").write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
     told = f"{row['failed']}: {row['sentence']}" if "failed" in row else str(row.get("unmeasured", "through"))
     print(f"{model.name:16} {told}", flush=True)

@@ -137,18 +137,15 @@ def through(model: Model, places: Places, steps: int) -> dict[str, Any]:
     if ended.status:
         sentence = ended.sentence if ended.status == 2 else " ".join(ended.out.split())[-300:]
         return {**row, "failed": "check", "sentence": sentence}
-    measure = [
-        str(python()),
-        "-m",
-        "benchmarks.trained.measuring",
-        model.name,
-        str(places.run),
-        repr(report["seconds"]),
-    ]
-    ended = run(measure, places, model, "measure")
-    if ended.status:
-        return {**row, "unmeasured": ended.sentence}
-    return {**row, **json.loads(ended.out.splitlines()[-1])}
+    return {**row, **measured(model, places)}
+
+
+def measured(model: Model, places: Places) -> dict[str, Any]:
+    """Metric and times of a model that has gone through; ``unmeasured``, why not, where they cannot be had."""
+    seconds = json.loads((places.run / "run" / "report.json").read_text(encoding="utf-8"))["seconds"]
+    arguments = [str(python()), "-m", "benchmarks.trained.measuring", model.name, str(places.run), repr(seconds)]
+    ended = run(arguments, places, model, "measure")
+    return {"unmeasured": ended.sentence} if ended.status else json.loads(ended.out.splitlines()[-1])
 
 
 def _inspected(out: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".trained"
 """What the command keeps: its environment, runs and logs. Nothing of it is committed."""
 
-BESIDE = ("torchaudio", "torchfcpe==0.0.4", "nnAudio", "webrtcvad", "setuptools<81", "librosa", "loguru")
+BESIDE = ("torchaudio", "torchfcpe==0.0.4", "nnAudio", "webrtcvad", "setuptools<81", "librosa", "loguru", "pandas")
 """What packages and repositories import: pip brings what these need."""
 
 

@@ -109,6 +109,7 @@ def _gpv(name: str, outputs: int, folder: str = "GPV", weights: str = "pretraine
         ("2x100x64",),
         2.0,
         inputs="gpv",
+        steps=100,
         metric="vad_527" if outputs == 527 else "vad",
         batch=4,
         output=1,
@@ -126,6 +127,7 @@ def _nisqa(name: str, factory: str) -> Model:
         2.72,
         inputs="nisqa",
         metric="mos",
+        steps=150,
         batch=4,
     )
 
