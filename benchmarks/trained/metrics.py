@@ -131,16 +131,15 @@ def _labels(segments: str, frames: int, seconds: float) -> np.ndarray:
 def spoof(model: Model, before: Run, after: Run) -> Result:
     """Equal error rate of bona fide against spoofed clips, by the score of the second output (bona fide)."""
     drawn, length = random.Random(3), round(seconds_of(model) * model.rate)
-    kept = [r for label in ("bonafide", "spoof") for r in _some(drawn, rows("spoof", "test"), label, ITEMS // 2)]
-    scores: list[list[float]] = [[], []]
-    for row in kept:
-        clip = samples(row["path"], model.rate, float(row["start"]), float(row["dur"]))
-        x = torch.from_numpy(cut(clip, length, 0.0, repeat=True))[None]
-        for run, found in zip((before, after), scores, strict=True):
-            out = run((torch.cat([x, x]),))[model.output]
-            found.append(float(out.reshape(-1, out.shape[-1])[0, -1] - out.reshape(-1, out.shape[-1])[0, 0]))
+    kept = [r for label in ("bonafide", "spoof") for r in _some(drawn, rows("spoof", "test"), label, 30)]
+    clips = [samples(row["path"], model.rate, float(row["start"]), float(row["dur"])) for row in kept]
+    pieces = torch.from_numpy(np.stack([cut(clip, length, 0.0, repeat=True) for clip in clips]))
+    scores = []
+    for run in (before, after):
+        found = np.concatenate([run((pair,))[model.output] for pair in pieces.split(2)])
+        scores.append(found[:, -1] - found[:, 0])
     truth = np.array([row["label"] == "bonafide" for row in kept])
-    return "EER of spoofs, %", *(eer(np.array(found), truth) for found in scores)
+    return "EER of spoofs, %", *(eer(found, truth) for found in scores)
 
 
 def _some(drawn: random.Random, table: tuple[dict[str, str], ...], label: str, number: int) -> list[dict[str, str]]:
