@@ -94,7 +94,7 @@ def _rawgat(kind: str, module: str) -> Model:
         ("2x64600",),
         options=SPOOF,
         metric="spoof",
-        steps=60,
+        steps=20,
         batch=2,
     )
 
@@ -193,8 +193,8 @@ MODELS = (
         options=ENHANCE,
         metric="enhance",
     ),
-    _aasist("AASIST", "[32, 64], [64, 64]", "[64, 32]", "[0.5, 0.7, 0.5, 0.5]", 60),
-    _aasist("AASIST-L", "[32, 24], [24, 24]", "[24, 32]", "[0.4, 0.5, 0.7, 0.5]", 60),
+    _aasist("AASIST", "[32, 64], [64, 64]", "[64, 32]", "[0.5, 0.7, 0.5, 0.5]", 30),
+    _aasist("AASIST-L", "[32, 24], [24, 24]", "[24, 32]", "[0.4, 0.5, 0.7, 0.5]", 40),
     _rawgat("mul", "model"),
     _rawgat("add", "RawGAT_models.model_RawGAT_ST_add"),
     _rawgat("cat", "RawGAT_models.model_RawGAT_ST_concat"),
