@@ -20,6 +20,7 @@ RAWGAT = (
 RAWGAT_SOURCE = "eurecom-asp/RawGAT-ST-antispoofing@e3b049f"
 GTCRN_SOURCE = "Xiaobin-Rong/gtcrn@3862c44"
 NISQA_SOURCE = "gabrielmittag/NISQA@fe84f0f"
+NII = "project/04-asvspoof2021-toy/lfcc-lcnn-lstm-sig_toy_example"
 NISQA_CNN = "cnn_kernel_size=(3, 3), td_sa_nhead=1"
 
 
@@ -198,6 +199,17 @@ MODELS = (
     _rawgat("mul", "model"),
     _rawgat("add", "RawGAT_models.model_RawGAT_ST_add"),
     _rawgat("cat", "RawGAT_models.model_RawGAT_ST_concat"),
+    Model(
+        "lfcc-lcnn-lstm",
+        "nii-yamagishilab/project-NN-Pytorch-scripts@112ec0f",
+        "project-NN-Pytorch-scripts",
+        f"{NII}/model.py:Model(in_dim=1, out_dim=1, args=None, prj_conf=None)",
+        f"{NII}/__pretrained/trained_network.pt",
+        ("2x32000x1",),
+        metric="spoof",
+        limit="the model is bound to its project: it is built from a parsed configuration, takes the names of files, prints scores "
+        "and returns nothing",
+    ),
     _gpv("gpv_b", 2),
     _gpv("gpv_f", 527),
     _gpv("vad_c", 2),
