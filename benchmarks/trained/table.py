@@ -207,8 +207,8 @@ MODELS = (
         f"{NII}/__pretrained/trained_network.pt",
         ("2x32000x1",),
         metric="spoof",
-        limit="the model is bound to its project: it is built from a parsed configuration, takes the names of files, prints scores "
-        "and returns nothing",
+        limit="the model is bound to its project: it is built from a parsed configuration, takes the names of files, prints "
+        "scores and returns nothing",
     ),
     _gpv("gpv_b", 2),
     _gpv("gpv_f", 527),
