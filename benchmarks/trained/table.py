@@ -110,7 +110,6 @@ def _gpv(name: str, outputs: int, folder: str = "GPV", weights: str = "pretraine
         ("2x100x64",),
         2.0,
         inputs="gpv",
-        steps=100,
         metric="vad_527" if outputs == 527 else "vad",
         batch=4,
         output=1,
