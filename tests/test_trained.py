@@ -52,16 +52,24 @@ def _row(**values: str) -> dict[str, str]:
 
 
 def test_the_page_counts_what_is_in_its_rows() -> None:
-    numbers = {"share": "0.9", "flops": "1e8", "small_flops": "2.5e7", "metric": "EER, %", "before": "3.0", "after": "4.5"}
+    numbers = {
+        "share": "0.9",
+        "flops": "1e8",
+        "small_flops": "2.5e7",
+        "metric": "EER, %",
+        "before": "3.0",
+        "after": "4.5",
+    }
     rows = [
         _row(name="one", fit_command="shrinkspeech fit a:A --task vad", **numbers),
-        _row(name="two", fit_command="shrinkspeech fit b:B --recipe recipe.py", **numbers),
+        _row(name="two", fit_command="shrinkspeech fit b:B(c=1) --weights w.pt --recipe recipe.py", **numbers),
         _row(name="three", failed="export", sentence="no form | in ONNX"),
     ]
     text = page(rows)
     assert "**2 of 3 models (67 %) go through" in text
     assert "1 of them with options alone, 1 with a recipe" in text
-    assert "| one |  | 90 % | 100M | 25.0 % |" in text
+    assert "| one | task vad |  | 90 % | 100M | 25.0 % |" in text
+    assert "| two | arguments, weights, recipe |" in text
     assert "| three | export | no form \\| in ONNX | this project's |" in text
     assert "| three |" not in text.split("## Not through")[0]
 

@@ -11,6 +11,7 @@ import argparse
 import fnmatch
 import json
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,10 @@ def one(model: Model, options: argparse.Namespace) -> None:
 def kept(model: Model) -> dict[str, Any] | None:
     """What was measured of a model."""
     path = packages.HOME / "runs" / model.name / "row.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    date = time.strftime("%Y-%m-%d", time.gmtime(path.stat().st_mtime))
+    return {"date": date, **json.loads(path.read_text(encoding="utf-8"))}
 
 
 def _commit() -> str:

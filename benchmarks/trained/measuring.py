@@ -66,14 +66,16 @@ def original(model: Model, path: Path, seconds: float) -> None:
 
 
 def times(before: Path, after: Path) -> dict[str, float]:
-    """Median time of one run of each, in ms, in turns, on one item as long as the example."""
+    """Median time of one run of each, in ms, in turns, on one item as long as the example; on two where a batch is fixed."""
     from shrinkspeech.export.feed import example_feed, single
     from shrinkspeech.export.onnx_file import OnnxFile
     from shrinkspeech.export.timing import in_turns
 
     files = [OnnxFile.read(before), OnnxFile.read(after)]
-    feed = single(files[0], example_feed(files[0])).arrays
-    found = in_turns([file.session(1) for file in files], feed, REPEATS)
+    sessions = [file.session(1) for file in files]
+    fixed = any(isinstance(session.get_inputs()[0].shape[0], int) for session in sessions)
+    feed = example_feed(files[0])
+    found = in_turns(sessions, (feed if fixed else single(files[0], feed)).arrays, REPEATS)
     return {name: round(1000 * statistics.median(x), 3) for name, x in zip(("ms", "small_ms"), found, strict=True)}
 
 

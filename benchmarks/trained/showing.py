@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
+import platform
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ CSV = ROOT / "benchmarks" / "results" / "trained.csv"
 PAGE = ROOT / "docs" / "trained.md"
 
 COLUMNS = (
-    "name source commit steps inspect_s parameters share flops small_flops metric before after parity ms small_ms fit_s "
+    "name source commit date steps inspect_s parameters share flops small_flops metric before after parity ms small_ms fit_s "
     "export_s failed sentence unmeasured limit without_rule inspect_command fit_command"
 ).split()
 
@@ -76,7 +80,16 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
     plain = [row for row in through if "--recipe" not in row["fit_command"]]
     failed = [row for row in rows if row["failed"]]
     parts = [
-        HEAD.format(budget=BUDGET, rows=len(rows), through=len(through), share=100 * len(through) / max(1, len(rows))),
+        HEAD.format(
+            budget=BUDGET,
+            rows=len(rows),
+            through=len(through),
+            share=100 * len(through) / max(1, len(rows)),
+            dates=" and ".join(sorted({row["date"] for row in rows})),
+            machine=platform.machine(),
+            cores=os.cpu_count(),
+            torch=version("torch"),
+        ),
         f"{len(plain)} of them with options alone, {len(through) - len(plain)} with a recipe that feeds the fit what the "
         "model's own front end makes of audio.\n",
         _table(through),
@@ -94,20 +107,24 @@ FLOP/s), `export` and `check`, as a user types them in the model's own folder. W
 (`make trained`), from `benchmarks/results/trained.csv`; neither code nor weights of these models are part of the project.
 
 Fits are short on purpose (their steps are in the table) and have no labels but those named in the commands. Metrics are of
-onnxruntime, before and after, on audio that no fit has met. Seconds of `inspect` are processor time, as others used the machine
+onnxruntime, before and after, on audio that no fit has met; where the audio has no truth, such as pitch, the original's output
+stands for it. Seconds of `inspect` are processor time, as others used the machine
 too; ms are the median time in onnxruntime of one item as long as the example, on one thread, both files in turns.
+
+Measured on {dates} ({machine}, {cores} cores, torch {torch}).
 
 **{through} of {rows} models ({share:.0f} %) go through all four commands.**"""
 
 
 def _table(rows: Sequence[Mapping[str, str]]) -> str:
     lines = [
-        "| model | inspect, s | can shrink | FLOP/s | after | steps | metric | before | after | parity | ms | after |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| model | given | inspect, s | can shrink | FLOP/s | after | steps | metric | before | after | parity | ms | after |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         cells = (
             row["name"],
+            given(row["fit_command"]),
             row["inspect_s"],
             f"{100 * float(row['share']):.0f} %",
             human(float(row["flops"])),
@@ -122,6 +139,20 @@ def _table(rows: Sequence[Mapping[str, str]]) -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def given(command: str) -> str:
+    """What ``fit`` had to be given beside the name of the model's class or function and a budget, in a few words."""
+    said = {
+        "arguments": "(" in command.split(" --")[0],
+        "weights": " --weights " in command,
+        "example": " --example " in command,
+        "seconds": " --seconds " in command,
+        "rate": " --sample-rate " in command,
+        "recipe": " --recipe " in command,
+    }
+    task = [f"task {word}" for flag, word in pairwise(command.split()) if flag == "--task"]
+    return ", ".join([name for name, there in said.items() if there] + task)
 
 
 def _failures(rows: Sequence[Mapping[str, str]]) -> str:
