@@ -129,6 +129,7 @@ def _nisqa(name: str, factory: str) -> Model:
         metric="mos",
         steps=150,
         batch=4,
+        limit="pack_padded_sequence makes sizes of the values of an input, which torch.export cannot follow",
     )
 
 
