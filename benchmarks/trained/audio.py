@@ -6,7 +6,7 @@ import csv
 import functools
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +50,14 @@ def cut(clip: np.ndarray, length: int, at: float = 0.5, repeat: bool = False) ->
     return clip[begin : begin + length]
 
 
-def batches(rate: int, seconds: float, size: int) -> Iterator[Tensor]:
-    """Endless random pieces of the speech to train on, ``[B, S]``; a third of them with noise at 0 to 20 dB."""
-    drawn, length = random.Random(0), round(seconds * rate)
-    speech, noise = wide("train"), rows("noise", "train")
+def words(split: str) -> tuple[Row, ...]:
+    """Clips of one word."""
+    return tuple(row for row in rows("speech", split) if row["corpus"] in ("fsdd", "picovoice_wakeword", "mycroft"))
+
+
+def batches(rate: int, seconds: float, size: int, speech: Sequence[Row]) -> Iterator[Tensor]:
+    """Endless random pieces of speech, ``[B, S]``; a third of them with noise at 0 to 20 dB."""
+    drawn, length, noise = random.Random(0), round(seconds * rate), rows("noise", "train")
     while True:
         found = []
         for row in drawn.choices(speech, k=size):

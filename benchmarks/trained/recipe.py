@@ -14,7 +14,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the folder that holds benchmarks
 
-from benchmarks.trained.audio import batches
+from benchmarks.trained.audio import batches, wide, words
 from benchmarks.trained.inputs import FRONT_ENDS
 from benchmarks.trained.measuring import seconds_of
 from benchmarks.trained.table import MODELS
@@ -24,7 +24,8 @@ MODEL = next(model for model in MODELS if model.name == os.environ["SHRINKSPEECH
 
 def train_batches() -> Iterator[tuple[tuple[Tensor, ...], None]]:
     """What the model takes of a batch, and no target."""
-    for samples in batches(MODEL.rate, seconds_of(MODEL), MODEL.batch):
+    speech = words("train") if MODEL.metric == "digits" else wide("train")
+    for samples in batches(MODEL.rate, seconds_of(MODEL), MODEL.batch, speech):
         yield FRONT_ENDS[MODEL.inputs](samples, MODEL.rate), None
 
 
