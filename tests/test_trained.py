@@ -13,7 +13,8 @@ from benchmarks.trained.commands import Ended, Places, fit_command, inspect_comm
 from benchmarks.trained.inputs import FRONT_ENDS
 from benchmarks.trained.metrics import METRICS
 from benchmarks.trained.models import Model
-from benchmarks.trained.showing import COLUMNS, page
+from benchmarks.trained.packages import ROOT
+from benchmarks.trained.showing import COLUMNS, made, page
 from benchmarks.trained.table import MODELS
 
 PLACES = Places(Path("repositories"), Path("audio"), Path("runs"))
@@ -45,6 +46,16 @@ def test_a_process_tells_what_it_took(tmp_path: Path) -> None:
     assert (ended.status, ended.out) == (0, "3\n")
     assert 0 < ended.seconds < 60
     assert (tmp_path / "check.log").read_text().startswith(f"$ {sys.executable} -c")
+
+
+def test_the_page_has_no_place_of_a_machine() -> None:
+    for model in MODELS:
+        row = made(model, {"name": model.name, "steps": 7, "sentence": "no: too long Caused by: (wt/file.py:3)"})
+        assert row is not None
+        assert row["sentence"] == "no: too long"
+        assert str(ROOT) not in row["fit_command"]
+        assert "site-packages" not in row["fit_command"]
+        assert row["fit_command"].startswith("shrinkspeech fit ")
 
 
 def _row(**values: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.trained.commands import BUDGET, Places, fit_command, inspect_command
 from benchmarks.trained.models import Model
-from benchmarks.trained.packages import ROOT
+from benchmarks.trained.packages import ROOT, packages
 from benchmarks.trained.table import MODELS
 from shrinkspeech.budget.amounts import human
 from shrinkspeech.files import replacing
@@ -32,7 +32,7 @@ Row = Mapping[str, Any]
 def show(found: Mapping[str, Row | None]) -> None:
     """Write both files from the rows that there are; models without one keep what the CSV says of them."""
     old = {row["name"]: row for row in _read()}
-    rows = [_row(model, found[model.name]) or old.get(model.name) for model in MODELS]
+    rows = [made(model, found[model.name]) or old.get(model.name) for model in MODELS]
     table = [row for row in rows if row is not None]
     with replacing(CSV) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -49,13 +49,14 @@ def _read() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _row(model: Model, row: Row | None) -> dict[str, Any] | None:
+def made(model: Model, row: Row | None) -> dict[str, Any] | None:
     """A row of the CSV; commands as they are typed in the model's folder, with the folder of audio as ``DATA``."""
     if row is None:
         return None
     places = Places(Path(), Path("DATA"), Path())
     known = {name: row.get(name, "") for name in COLUMNS}
     known.update(source=model.source, limit=model.limit, without_rule=" ".join(row.get("without_rule", ())))
+    known["sentence"] = _first(known["sentence"])
     known.update(
         inspect_command=_typed(inspect_command(model, places), model),
         fit_command=_typed(fit_command(model, places, int(row["steps"])), model),
@@ -63,15 +64,17 @@ def _row(model: Model, row: Row | None) -> dict[str, Any] | None:
     return known
 
 
+def _first(sentence: str, most: int = 240) -> str:
+    """A sentence without the advice that torch adds to its own."""
+    sentence = sentence.split(" consider using ")[0].split(" Caused by: ")[0]
+    return sentence if len(sentence) <= most else sentence[: most - 1] + "…"
+
+
 def _typed(command: Sequence[str], model: Model) -> str:
-    here = f"{model.here(Path(), Path('site-packages') if model.is_package else Path())}/"
-    parts = [part.replace(f"{ROOT}/", "") for part in command]
+    here = f"{model.here(Path(), packages())}/"
+    parts = [part.replace(here, "").replace(f"{ROOT}/", "") for part in command]
     quoted = [f'"{part}"' if set(part) & set(" '(!") else part for part in parts]
-    return (
-        " ".join(["shrinkspeech", *quoted])
-        .replace(here, "")
-        .replace(f"{model.folder}/{model.weights}", f"{model.weights}")
-    )
+    return " ".join(["shrinkspeech", *quoted])
 
 
 def page(rows: Sequence[Mapping[str, str]]) -> str:
@@ -108,8 +111,8 @@ FLOP/s), `export` and `check`, as a user types them in the model's own folder. W
 
 Fits are short on purpose (their steps are in the table) and have no labels but those named in the commands. Metrics are of
 onnxruntime, before and after, on audio that no fit has met; where the audio has no truth, such as pitch, the original's output
-stands for it. Seconds of `inspect` are processor time, as others used the machine
-too; ms are the median time in onnxruntime of one item as long as the example, on one thread, both files in turns.
+stands for it. Seconds of `inspect` are processor time, as others used the machine too; ms are the median time in onnxruntime of
+one item as long as the example, on one thread, both files in turns.
 
 Measured on {dates} ({machine}, {cores} cores, torch {torch}).
 
