@@ -167,9 +167,8 @@ def _failures(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def _commands(row: Mapping[str, str]) -> str:
-    return (
-        f"### {row['name']}\n\n{row['source']}\n\n```sh\n{row['inspect_command']}\n{row['fit_command']} -o run\n```\n"
-    )
+    typed = [row["inspect_command"]] + ([f"{row['fit_command']} -o run"] if row["failed"] != "inspect" else [])
+    return "\n".join([f"### {row['name']}\n\n{row['source']}\n\n```sh", *typed, "```\n"])
 
 
 def _escaped(text: str) -> str:
