@@ -31,6 +31,7 @@ def fit(run: Run, targets: Targets, data: Data, training: Training, state: Check
     wanted: dict[str, Any] = {f"target_{name}": text for name, text in targets.given().items()}
     with run.claimed(), stoppable():
         loaded, recipe = data.load(source, training.seed)
+        training.check_export(loaded.captured)
         training.announce(loaded.captured)
         run.reserve(loaded.captured)
         with progress(training.steps) as on_progress:

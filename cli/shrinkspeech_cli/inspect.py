@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 
 from shrinkspeech_cli.model import Loaded, Source, fixed_texts
 from shrinkspeech_cli.options import option, options
+from shrinkspeech_cli.status import doing, hushed
 
 if TYPE_CHECKING:
     from shrinkspeech.export.streams import Stream
@@ -25,7 +27,8 @@ def inspect(
     """Show the groups of a model: their size, what they are worth in FLOP/s, and whether they can shrink."""
     from shrinkspeech.fitting.recipe import load_recipe
 
-    facts = describe(source.model, source.load(load_recipe(recipe) if recipe else None))
+    with hushed(as_json):
+        facts = describe(source.model, source.load(load_recipe(recipe) if recipe else None))
     if as_json:
         typer.echo(json.dumps(facts, indent=1, ensure_ascii=False))
     else:
@@ -38,14 +41,17 @@ def describe(model: str, loaded: Loaded) -> dict[str, Any]:
     ``share`` of a group is that of the operations that it takes part in, ``alone`` what goes when it alone is at its
     smallest width, and ``removable_share`` what goes when all of them are.
     """
+    from shrinkspeech.export.forecast import missing
     from shrinkspeech.export.streams import streams_of
     from shrinkspeech.graph.frozen import frozen, transforms
     from shrinkspeech.groups.cost import count
     from shrinkspeech.groups.remedies import remedy
+    from shrinkspeech.groups.unruled import unruled
 
     captured, groups = loaded.captured, loaded.groups
     cost = count(captured, groups, loaded.seconds)
-    nodes = {node.name: node for node in captured.graph_module.graph.nodes}
+    with doing("looking for what has no form in ONNX"):
+        not_in_onnx = missing(captured)
     return {
         "model": model,
         "seconds": loaded.seconds,
@@ -69,9 +75,8 @@ def describe(model: str, loaded: Loaded) -> dict[str, Any]:
             for group in groups
         ],
         "states": [_state(groups, stream) for stream in streams_of(captured)],
-        "without_rule": [
-            {"operator": operator, "where": captured.where(nodes[name])} for name, operator in groups.unknown.items()
-        ],
+        "without_rule": [asdict(each) for each in unruled(captured, groups, cost)],
+        "not_in_onnx": [asdict(each) for each in not_in_onnx],
         "uncounted": groups.left_out,
         "notes": list(captured.notes),
     }
@@ -125,6 +130,7 @@ def _show(facts: dict[str, Any]) -> None:
             "Not in these FLOP/s, as nobody can count it (a budget of FLOP/s needs --ignore-uncounted):",
             facts["uncounted"],
         ),
+        ("No ONNX file can be written of it (fit needs --no-export-check):", _forecast(facts["not_in_onnx"])),
         ("What would help:", list(dict.fromkeys(group["remedy"] for group in facts["groups"] if group["remedy"]))),
         ("Notes:", facts["notes"]),
     ):
@@ -150,6 +156,20 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}%" if share else "–"
 
 
-def _operators(entries: list[dict[str, str]]) -> list[str]:
-    """``aten.foo.default: encoder.0 (Foo), model.py:12``, each once."""
-    return list(dict.fromkeys(f"{entry['operator']}: {entry['where']}" for entry in entries))
+def _operators(entries: list[dict[str, Any]]) -> list[str]:
+    """``aten.foo.default: encoder.0 (Foo), model.py:12: freezes 2 groups, 96 channels, in 41.2% of the FLOP/s``."""
+    return [f"{entry['operator']}: {entry['where']}: {_held(entry)}" for entry in entries]
+
+
+def _held(entry: dict[str, Any]) -> str:
+    if not entry["groups"]:
+        return "freezes nothing that is not frozen without it"
+    groups = f"{entry['groups']} group{'s' if entry['groups'] > 1 else ''}"
+    return f"freezes {groups}, {entry['channels']} channels, in {100 * entry['share']:.1f}% of the FLOP/s"
+
+
+def _forecast(entries: list[dict[str, str]]) -> list[str]:
+    """What is missing, each sentence once."""
+    from shrinkspeech.export.forecast import Missing
+
+    return list(dict.fromkeys(Missing(**entry).text for entry in entries))

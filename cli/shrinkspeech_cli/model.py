@@ -12,6 +12,7 @@ import typer
 
 from shrinkspeech.defaults import MIN_WIDTH, SAMPLE_RATE
 from shrinkspeech_cli.options import option
+from shrinkspeech_cli.status import doing
 
 if TYPE_CHECKING:
     from shrinkspeech.fitting.recipe import Recipe
@@ -82,16 +83,17 @@ class Loading:
         from shrinkspeech.loading.load import load
 
         inputs = None if recipe is None or self.has_example(model) else _example_of(recipe)
-        return load(
-            model,
-            factory=self.factory,
-            factory_args=self.factory_args,
-            weights=self.weights,
-            trust_pickle=self.trust_pickle,
-            example=self.example,
-            example_inputs=inputs,
-            states=self.state or (),
-        )
+        with doing(f"tracing {model}, and running it at other sizes"):
+            return load(
+                model,
+                factory=self.factory,
+                factory_args=self.factory_args,
+                weights=self.weights,
+                trust_pickle=self.trust_pickle,
+                example=self.example,
+                example_inputs=inputs,
+                states=self.state or (),
+            )
 
 
 @dataclass(frozen=True)

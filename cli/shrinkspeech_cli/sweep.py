@@ -57,6 +57,7 @@ def sweep(
 
     with runs.claimed(), stoppable():
         loaded, recipe = data.load(source, training.seed)
+        training.check_export(loaded.captured)
         training.announce(loaded.captured)
         runs.reserve(loaded.captured)
 

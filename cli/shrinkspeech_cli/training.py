@@ -13,6 +13,7 @@ from shrinkspeech.fitting.settings import PRECISIONS, Settings
 from shrinkspeech_cli.model import fixed_texts
 from shrinkspeech_cli.options import either, option
 from shrinkspeech_cli.several import refuse_alone
+from shrinkspeech_cli.status import doing
 
 if TYPE_CHECKING:
     from shrinkspeech.graph.captured import Captured
@@ -61,6 +62,10 @@ class Training:
             "--train-frozen",
         ),
     ] = False
+    no_export_check: Annotated[
+        bool,
+        option("Fit though no ONNX file can be written of the model.", "--no-export-check"),
+    ] = False
     ignore_uncounted: Annotated[
         bool,
         option(
@@ -81,6 +86,24 @@ class Training:
             raise InputError(f"--mixed-precision is {either(PRECISIONS)}: fp16 loses small gradients")
         if not 0 < self.learning_rate < math.inf:
             raise InputError("--learning-rate must be a number above zero")
+
+    def check_export(self, captured: Captured) -> None:
+        """
+        Raises:
+            InputError: no ONNX file can be written of the model, and nobody said that this may be so.
+        """
+        from shrinkspeech.errors import InputError
+        from shrinkspeech.export.forecast import missing
+
+        if self.no_export_check:
+            return
+        with doing("looking for what has no form in ONNX"):
+            found = missing(captured)
+        if found:
+            raise InputError(
+                f"no ONNX file can be written of this model: {found[0].text}; write that part in other operators, or give "
+                "--no-export-check to fit it all the same"
+            )
 
     def announce(self, captured: Captured) -> None:
         """Say what of the model is not trained, or was frozen by its owner, if anything, and what becomes of it."""

@@ -34,6 +34,11 @@ def label(captured: Captured) -> Groups:
     return _Labeller(captured).run()
 
 
+def no_rule(operator: str, where: str) -> str:
+    """Why a group is frozen that an operator without a rule touches."""
+    return f"{operator} has no rule ({where})"
+
+
 class _Labeller:
     def __init__(self, captured: Captured) -> None:
         self.captured = captured
@@ -155,7 +160,7 @@ class _Labeller:
     def _refuse(self, node: fx.Node, name: str) -> Effect:
         """No rule: everything that the node touches stays as it is."""
         self.unknown[node] = name
-        why = f"{name} has no rule ({self.captured.where(node)})"
+        why = no_rule(name, self.captured.where(node))
         self._freeze_inputs(node, why)
         return Effect(outputs=self._fixed(node, why))
 
