@@ -61,9 +61,14 @@ class Wave(FrontEnd):
 
 
 class Kaldi(FrontEnd):
-    """Log-mel energies of frames without their mean, with pre-emphasis; no frame reaches beyond the ends."""
+    """Log-mel energies of frames without their mean, with pre-emphasis; no frame reaches beyond the ends.
+
+    The window is 0 at its first sample, so that pre-emphasis may run over the edge of a frame, and what is left of a frame's mean
+    after it is a multiple of the window: frames need not be cut out, and the kernels are a Fourier transform as any other.
+    """
 
     kernels: Tensor
+    centre: Tensor
 
     def __init__(self, features: Features, rate: int, layout: str = "FT") -> None:
         nn.Module.__init__(self)
@@ -76,12 +81,18 @@ class Kaldi(FrontEnd):
             raise InputError(
                 f"the front end kaldi:{features.count} cannot be built at {rate} Hz: give another window, fft or high"
             )
-        self.register_buffer("kernels", _kaldi_kernels(self.window_size, self.fft), persistent=False)
+        kernels = _kernels(self.window_size, self.fft)
+        self.register_buffer("kernels", kernels.float(), persistent=False)
+        self.register_buffer(
+            "centre", ((1.0 - PREEMPHASIS) * kernels.sum(2, keepdim=True)).float()[:, 0], persistent=False
+        )
         filters = mel_triangles(features.count, self.fft, rate, features.low, high)
         self.register_buffer("filters", filters, persistent=False)
 
     def bands(self, wave: Tensor) -> Tensor:
-        parts = F.conv1d(wave.unsqueeze(1), self.kernels, stride=self.hop)
+        emphasised = wave - PREEMPHASIS * F.pad(wave[:, :-1], (1, 0))
+        means = F.avg_pool1d(wave.unsqueeze(1), self.window_size, self.hop)
+        parts = F.conv1d(emphasised.unsqueeze(1), self.kernels, stride=self.hop) - self.centre * means
         power = parts.square().unflatten(1, (2, -1)).sum(1)
         energies = (power.transpose(1, 2) @ self.filters).clamp_min(KALDI_FLOOR).log()
         if self.features.frames is not None:
@@ -127,16 +138,10 @@ def _exactly(energies: Tensor, frames: int) -> Tensor:
     return F.pad(energies, (0, 0, 0, frames - energies.shape[1]))
 
 
-def _kaldi_kernels(window: int, fft: int) -> Tensor:
-    """A frame's mean taken away, pre-emphasis, Hann window and transform are one matrix: ``[2 (fft/2 + 1), 1, window]``."""
-    centre = torch.eye(window, dtype=torch.float64) - 1.0 / window
-    emphasis = torch.eye(window, dtype=torch.float64) - PREEMPHASIS * torch.diag(
-        torch.ones(window - 1, dtype=torch.float64), -1
-    )
-    emphasis[0, 0] = 1.0 - PREEMPHASIS
-    shaped = torch.hann_window(window, periodic=False, dtype=torch.float64)[:, None] * (emphasis @ centre)
-    spectrum = torch.fft.rfft(shaped, fft, dim=0)
-    return torch.cat([spectrum.real, spectrum.imag]).float().unsqueeze(1)
+def _kernels(window: int, fft: int) -> Tensor:
+    """Real parts, then imaginary parts of the transform of a symmetric Hann window's frames: ``[2 (fft/2 + 1), 1, window]``."""
+    spectrum = torch.fft.rfft(torch.diag(torch.hann_window(window, periodic=False, dtype=torch.float64)), fft, dim=0)
+    return torch.cat([spectrum.real, spectrum.imag]).unsqueeze(1)
 
 
 def mel_triangles(count: int, fft: int, rate: int, low: float, high: float) -> Tensor:
