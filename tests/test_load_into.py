@@ -98,6 +98,14 @@ def test_narrow_heads_are_filled_up() -> None:
     assert (model.c.kdim, model.c.vdim, model.d.embedding_dim) == (6, 6, 8)
 
 
+def test_a_scale_that_follows_the_width() -> None:
+    """torch divides by the root of the width that heads have now, the graph by that of the width they had."""
+    model, captured = made(Attention), captured_of(Attention)
+    small = shrinkspeech.slice(captured, label(captured), {"a": 12, "b.self_attn#1": 3, "c#1": 6, "c#2": 6})
+    assert load_into(model, small).difference <= 1e-5
+    assert (model.b.self_attn.num_heads, model.b.self_attn.head_dim, model.c.head_dim) == (4, 3, 6)
+
+
 def test_values_that_are_narrower_than_keys() -> None:
     model, captured = made(OwnTransformer), captured_of(OwnTransformer)
     groups = label(captured)

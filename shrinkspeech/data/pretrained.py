@@ -63,8 +63,8 @@ class Wave(FrontEnd):
 class Kaldi(FrontEnd):
     """Log-mel energies of frames without their mean, with pre-emphasis; no frame reaches beyond the ends.
 
-    The window is 0 at its first sample, so that pre-emphasis may run over the edge of a frame, and what is left of a frame's mean
-    after it is a multiple of the window: frames need not be cut out, and the kernels are a Fourier transform as any other.
+    The window is 0 at its first sample, so that pre-emphasis may run over the edge of a frame, and what it leaves of a frame's
+    mean is a multiple of the window: frames need not be cut out, and the kernels are a Fourier transform as any other.
     """
 
     kernels: Tensor
