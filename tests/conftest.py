@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from shrinkspeech_cli import status
 
 torch.set_num_threads(1)
 
@@ -67,3 +68,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     random.seed(0)
     np.random.seed(0)
     torch.default_generator.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands say on stderr what takes them long, which depends on the machine."""
+    monkeypatch.setattr(status, "PATIENCE", 600.0)
