@@ -1,0 +1,1 @@
+"""Faults that are done to fits and to their files, and what became of each."""
