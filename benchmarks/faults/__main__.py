@@ -35,8 +35,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="of killing, states, others, places, disks, numbers, memory, flips")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "reliability.md")
     chosen = parser.parse_args()
-    prepare()
     with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder).resolve() / "first")
         rows = list(_all(Path(folder), chosen))
     write(chosen.page, page(rows, _facts()))
     sys.exit(not all(row.good for row in rows))

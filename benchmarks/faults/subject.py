@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import io
 import json
 import os
 import random
 import resource
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,11 +78,18 @@ LATER = "accelerate onnxscript onnxruntime matplotlib.pyplot shrinkspeech.fittin
 WHOLE = ["SHA256SUMS", "model.pt2", "model.safetensors", "origin.json", "report.json", "widths.json"]
 
 
-def prepare() -> None:
-    """Import once what every process would import."""
+def prepare(folder: Path) -> None:
+    """Do once what every process would do: import, also what is imported on the way through a fit."""
     torch.set_num_threads(1)
     for name in LATER.split():
         importlib.import_module(name)
+    subject = Subject(folder)
+    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.suppress(SystemExit):  # as every command ends
+            main(subject.arguments(steps=4))
+    for name in [name for name in sys.modules if name == "net" or name.startswith("shrinkspeech_user_")]:
+        del sys.modules[name]
+    sys.path[:] = [path for path in sys.path if path != str(folder)]
 
 
 @dataclass(frozen=True)
@@ -169,8 +178,6 @@ class Subject:
             code = int(ended.code or 0)
         finally:
             with contextlib.suppress(Exception):
-                import sys
-
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(code)
