@@ -84,9 +84,9 @@ def prepare(folder: Path) -> None:
     for name in LATER.split():
         importlib.import_module(name)
     subject = Subject(folder)
-    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        with contextlib.suppress(SystemExit):  # as every command ends
-            main(subject.arguments(steps=4))
+    silent, ended = io.StringIO(), contextlib.suppress(SystemExit)  # as every command ends
+    with contextlib.chdir(folder), contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent), ended:
+        main(subject.arguments(steps=4))
     for name in [name for name in sys.modules if name == "net" or name.startswith("shrinkspeech_user_")]:
         del sys.modules[name]
     sys.path[:] = [path for path in sys.path if path != str(folder)]
