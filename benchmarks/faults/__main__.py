@@ -1,7 +1,7 @@
 """Do faults to fits and to their files, and write down what became of each.
 
 python -m benchmarks.faults                         docs/reliability.md
-python -m benchmarks.faults --only numbers flips --page /tmp/page.md
+python -m benchmarks.faults --only numbers flips      these alone
 """
 
 from __future__ import annotations
@@ -14,16 +14,28 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from benchmarks.faults import files, flips, killing, numbers
 from benchmarks.faults.killing import Whole
-from benchmarks.faults.page import page, write
-from benchmarks.faults.rows import Row
+from benchmarks.faults.page import page
+from benchmarks.faults.rows import Row, read, write
 from benchmarks.faults.subject import STEPS, prepare
 
 ROOT = Path(__file__).parents[2]
+KINDS = {
+    "killing": killing.KIND,
+    "states": files.STATES,
+    "others": files.OTHERS,
+    "places": files.PLACES,
+    "disks": files.DISKS,
+    "numbers": numbers.KIND,
+    "flips": flips.KIND,
+    "memory": numbers.MEMORY,
+}
 
 
 def main() -> None:
@@ -32,40 +44,46 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="processes that are killed at a random moment")
     parser.add_argument("--flips", type=int, default=50, help="flipped bits of each kind of file")
     parser.add_argument("--steps", type=int, default=3000, help="of the fit whose memory is measured")
-    parser.add_argument("--only", nargs="*", help="of killing, states, others, places, disks, numbers, memory, flips")
+    parser.add_argument(
+        "--only", nargs="*", help=f"of {', '.join(KINDS)}; the other rows stay as they are in the results"
+    )
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "faults.csv")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "reliability.md")
     chosen = parser.parse_args()
+    known = {kind: [row for row in read(chosen.results) if row.kind == kind] for kind in KINDS.values()}
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder).resolve() / "first")
-        rows = list(_all(Path(folder), chosen))
-    write(chosen.page, page(rows, _facts()))
+        for name in chosen.only or KINDS:
+            known[KINDS[name]] = []
+            for row in _rows(name, Path(folder), chosen):
+                verdict = "" if row.good else "NOT GOOD  "
+                print(f"{verdict}{row.fault}: {row.happened}; lost {row.lost}; {row.seconds or 0:.1f} s", flush=True)
+                known[KINDS[name]].append(row)
+                write(chosen.results, list(chain(*known.values())))
+    rows = list(chain(*known.values()))
+    chosen.page.write_text(page(rows, _facts()), encoding="utf-8")
     sys.exit(not all(row.good for row in rows))
 
 
-def _all(folder: Path, chosen: argparse.Namespace) -> Iterator[Row]:
-    def whole() -> Whole:
-        return Whole(folder / "undisturbed")
+def _rows(name: str, folder: Path, chosen: argparse.Namespace) -> Iterator[Row]:
+    dice = random.Random(f"{chosen.seed} {name}")
+    if name == "killing":
+        return killing.rows(folder, dice, chosen.kills)
+    if name == "flips":
+        return flips.rows(folder / "flips", dice, chosen.flips)
+    if name == "numbers":
+        return numbers.rows(folder / "a")
+    if name == "memory":
+        return numbers.memory(folder / "a", chosen.steps)
+    whole = _whole(folder / "undisturbed")
+    if name == "states":
+        return files.states(folder / "a", whole, dice)
+    return {"others": files.others, "places": files.places, "disks": files.disks}[name](folder / "a", whole)
 
-    def dice(name: str) -> random.Random:
-        return random.Random(f"{chosen.seed} {name}")
 
-    parts: dict[str, Callable[[], Iterator[Row]]] = {
-        "killing": lambda: killing.rows(folder, dice("killing"), chosen.kills),
-        "states": lambda: files.states(folder / "a", whole(), dice("states")),
-        "others": lambda: files.others(folder / "a", whole()),
-        "places": lambda: files.places(folder / "a", whole()),
-        "disks": lambda: files.disks(folder / "a", whole()),
-        "numbers": lambda: numbers.rows(folder / "a"),
-        "flips": lambda: flips.rows(folder / "flips", dice("flips"), chosen.flips),
-        "memory": lambda: numbers.memory(folder / "a", chosen.steps),
-    }
-    for name in chosen.only or parts:
-        for row in parts[name]():
-            print(
-                f"{'' if row.good else 'NOT GOOD  '}{row.fault}: {row.happened}; lost {row.lost}; {row.seconds or 0:.1f} s",
-                flush=True,
-            )
-            yield row
+@cache
+def _whole(folder: Path) -> Whole:
+    return Whole(folder)
 
 
 def _facts() -> dict[str, object]:

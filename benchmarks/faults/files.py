@@ -24,12 +24,16 @@ STATES, OTHERS, PLACES, DISKS = (
 )
 
 
-def stopped(folder: Path, call: int = 80, *more: str) -> Subject:
+def stopped(folder: Path, call: int = 80) -> Subject:
     """A fit that SIGTERM has ended, with two states in its folder."""
+    first = folder.with_name("stopped")
     subject = Subject(folder)
-    subject.faults(signals={str(call): [signal.SIGTERM]})
-    assert subject.command(subject.arguments(*more)).code == 143
-    subject.faults()
+    if not first.is_dir():
+        subject.faults(signals={str(call): [signal.SIGTERM]})
+        assert subject.command(subject.arguments()).code == 143
+        subject.faults()
+        shutil.copytree(folder, first)
+    shutil.copytree(first, folder, dirs_exist_ok=True)
     return subject
 
 

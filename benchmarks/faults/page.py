@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from benchmarks.faults.rows import Row
 
@@ -32,7 +31,3 @@ def page(rows: Sequence[Row], facts: dict[str, object]) -> str:
 def _line(row: Row) -> str:
     seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
     return f"| {row.fault} | {row.happened} | {row.lost} | {seconds} | {'yes' if row.good else '**no**'} |\n"
-
-
-def write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -24,3 +27,26 @@ class Row:
     lost: str = "nothing"
     seconds: float | None = None
     good: bool = True
+
+
+def read(path: Path) -> list[Row]:
+    """What a file of results holds; nothing if it is not there."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            Row(
+                *(line[name] for name in ("kind", "fault", "happened", "lost")),
+                float(line["seconds"]) if line["seconds"] else None,
+                line["good"] == "True",
+            )
+            for line in csv.DictReader(file)
+        ]
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """All rows, one a line."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
