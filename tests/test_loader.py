@@ -122,6 +122,15 @@ def test_same_batches(tmp_path: Path, kind: str) -> None:
     assert same(list(source.val()), list(opened(tmp_path / "clips.csv", kind, **options).val()))
 
 
+def test_later_batches_alone(tmp_path: Path) -> None:
+    """A fit that goes on gets the batches that it would have got, without those before being made."""
+    source = opened(corpus(tmp_path), "class")
+    every = source.train(workers=0)
+    wanted = [next(every) for _ in range(4)][2:]
+    later = source.train(workers=0, start=2)
+    assert same([next(later) for _ in range(2)], wanted)
+
+
 def test_same_features(tmp_path: Path) -> None:
     options = DataOptions(corpus(tmp_path), sample_rate=RATE, workers=0, batch_size=4, features="mfcc:13", masks=2)
     source = open_source(options, "class", LENGTH, FrontEnd(parse_features("mfcc:13"), RATE))

@@ -7,6 +7,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,11 +22,11 @@ import shrinkspeech
 from shrinkspeech.budget.flops import Flops
 from shrinkspeech.budget.goal import Goal
 from shrinkspeech.errors import InputError
+from shrinkspeech.fitting.batches import Batches
 from shrinkspeech.fitting.checkpoint import Checkpoint, previous
-from shrinkspeech.fitting.identity import differences, source_hash, weights_hash
+from shrinkspeech.fitting.identity import weights_hash
 from shrinkspeech.fitting.interrupt import Stopped
-from shrinkspeech.fitting.interval import Interval
-from shrinkspeech.fitting.recipe import load_recipe
+from shrinkspeech.fitting.recipe import Recipe, load_recipe
 from shrinkspeech.fitting.settings import Progress, Settings
 from shrinkspeech.fitting.stages.stage import Job
 from shrinkspeech.fitting.stages.tune import Tune
@@ -203,15 +204,6 @@ def test_other_weights_of_the_same_shapes_do_not_go_on(
     assert weights_hash(anew.captured) == weights_hash(fit(changed).captured)
 
 
-def test_recipes_are_told_apart_by_their_text(tmp_path: Path) -> None:
-    file = tmp_path / "r.py"
-    file.write_text("def loss(o, b): return o.mean()\n")
-    before = source_hash(file)
-    file.write_text("def loss(o, b): return o.sum()\n")
-    assert source_hash(file) != before
-    assert differences({"a": {"b": (1, 2)}, "c": 1}, {"a": {"b": [1, 2]}}) == ["c (1, it was not there)"]
-
-
 def test_a_disk_that_is_full_is_told_once_and_the_fit_goes_on(
     captured: Captured, whole: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -271,13 +263,18 @@ def test_a_sweep_goes_on(captured: Captured, tmp_path: Path, step: int) -> None:
         assert again.report.flops == once.report.flops
 
 
-def test_intervals() -> None:
-    assert Interval.parse("5m") == Interval(seconds=300.0)
-    assert Interval.parse(" 1.5 h ") == Interval(seconds=5400.0)
-    assert Interval.parse("30s") == Interval(seconds=30.0)
-    assert Interval.parse(100) == Interval.parse("100") == Interval(steps=100)
-    assert [Interval.parse("5m").has_passed(7, seconds) for seconds in (299.9, 300.0)] == [False, True]
-    assert [Interval(steps=4).has_passed(step, 1e9) for step in (3, 4, 8)] == [False, True, True]
-    for text in ("0", "0s", "1.5", "-3", "soon", "", "5d"):
-        with pytest.raises(InputError, match="cannot read --checkpoint-every"):
-            Interval.parse(text)
+def test_batches_that_were_used_are_left_out_where_the_recipe_can(captured: Captured) -> None:
+    made: list[int] = []
+
+    def numbers(start: int = 0) -> Iterator[int]:
+        for number in range(start, 5):
+            made.append(number)
+            yield number
+
+    recipe = Recipe(numbers, None, batches_from=numbers)
+    for given, drawn in ((recipe, []), (replace(recipe, batches_from=None), [0, 1, 2])):
+        made.clear()
+        batches = Batches(given)
+        batches.skip(3)
+        assert [batches.draw() for _ in range(7)] == [3, 4, 0, 1, 2, 3, 4]
+        assert (made, batches.used) == ([*drawn, 3, 4, 0, 1, 2, 3, 4], 10)

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from shrinkspeech.data.checking import Fault, Faults
 from shrinkspeech.data.clips import Clips
@@ -44,9 +45,10 @@ class Source:
     _faults: dict[str, Faults] = field(default_factory=dict)
     _val: list[Batch] | None = None
 
-    def train(self, workers: int | None = None) -> Iterator[Batch]:
-        """An endless stream of batches, the same at every call and for every number of workers."""
-        return self._load(self.train_items, self._train_keys(), self.options.processes if workers is None else workers)
+    def train(self, workers: int | None = None, start: int = 0) -> Iterator[Batch]:
+        """An endless stream of batches, the same at every call and for every number of workers, from number ``start`` on."""
+        keys = islice(self._train_keys(), start, None)
+        return self._load(self.train_items, keys, self.options.processes if workers is None else workers)
 
     def train_rows(self, rank: int, count: int) -> Iterator[tuple[Batch, int]]:
         """Of every batch of ``train`` the rows of one of ``count`` processes, and how many the batch has."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 from shrinkspeech.errors import RecipeError
@@ -25,6 +25,7 @@ class Batches:
     def __init__(self, recipe: Recipe, sharing: Sharing | None = None) -> None:
         self.recipe, self.used, self._stream = recipe, 0, Stream()
         self.sharing = sharing or Sharing()
+        self._first: Iterable[Any] | None = None
         self._endless: Generator[Any, None, None] = self._each()
 
     def draw(self) -> Any:
@@ -38,7 +39,9 @@ class Batches:
             return next(self._endless)
 
     def skip(self, used: int) -> None:
-        """Throw away what another fit has used."""
+        """Go on after what another fit has used: it is left out where the recipe can, else drawn and thrown away."""
+        if self.recipe.batches_from is not None and self.sharing.team.alone and not self.used:
+            self._first, self.used = self.recipe.batches_from(used), used
         while self.used < used:
             self.draw()
 
@@ -49,7 +52,8 @@ class Batches:
     def _each(self) -> Generator[Any, None, None]:
         while True:
             empty = True
-            for batch in self.sharing.batches(self.recipe):
+            first, self._first = self._first, None
+            for batch in self.sharing.batches(self.recipe) if first is None else first:
                 empty = False
                 yield batch
             if empty:

@@ -21,7 +21,7 @@ import torch
 
 from shrinkspeech.defaults import CHECKPOINT_EVERY
 from shrinkspeech.errors import InputError, NotFiniteError, ProcessError
-from shrinkspeech.files import replacing, seal, seal_of
+from shrinkspeech.files import replacing, seal
 from shrinkspeech.fitting.identity import differences
 from shrinkspeech.fitting.interrupt import Interrupt, Stopped
 from shrinkspeech.fitting.interval import Interval
@@ -267,7 +267,7 @@ def _entries(snapshot: Snapshot) -> dict[str, Any]:
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
     """What a checkpoint holds; None where it is damaged or none."""
     try:
-        if seal_of(path) != "whole" or fault_of(path):
+        if fault_of(path):
             return None
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return saved if saved.keys() >= ENTRIES else None

@@ -52,6 +52,7 @@ class Recipe:
         example_inputs: one tensor for each input of the model.
         inputs: the model's arguments in a batch.
         name: for messages.
+        batches_from: the same batches without so many at the start, where they need not be made to be skipped.
         identity: facts by name that tell it and its data from others, for a fit that goes on.
         train_rows: starts an iteration over the rows of each batch that one of several processes makes, given its number
             and how many there are, and the size of each batch; None where every process makes whole batches.
@@ -63,6 +64,7 @@ class Recipe:
     example_inputs: Callable[[], tuple[Any, ...]] | None = None
     inputs: Callable[[Any], tuple[Any, ...]] = first_of
     name: str = "recipe"
+    batches_from: Callable[[int], Iterable[Any]] | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
     train_rows: Callable[[int, int], Iterator[tuple[Any, int]]] | None = None
 

@@ -41,6 +41,7 @@ def task_recipe(task: str, captured: Captured, data: DataOptions, options: TaskO
     return TaskRecipe(
         train_batches=source.train,
         train_rows=source.train_rows,
+        batches_from=lambda used: source.train(start=used),
         loss=made.loss if made.has_loss else None,
         evaluate=made.evaluate,
         example_inputs=lambda: tuple(x[:2] for x in intake(batch)),
