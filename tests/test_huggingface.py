@@ -46,15 +46,9 @@ WAVES: dict[str, Any] = {
     "classifier_proj_size": 16,
     **LABELS,
 }
-SPECTRA: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "max_length": 48,
-    "num_mel_bins": 32,
-    **LABELS,
-}
+SPECTRA: dict[str, Any] = LABELS | dict(
+    hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_length=48, num_mel_bins=32
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -131,6 +125,17 @@ def test_records_become_tensors() -> None:
     assert plain((outputs.BaseModelOutput(last_hidden_state=x), y), record) == (x, y)
     assert plain(outputs.XVectorOutput(logits=x, embeddings=y), record) == {"logits": x, "embeddings": y}
     assert plain({"logits": x}, record) == {"logits": x}, "a dictionary of the user's own stays one"
+
+
+def test_a_program_with_a_record(spectra: Path, tmp_path: Path) -> None:
+    """As its owner exports it: what is made of it is loaded without transformers, and holds no more than the scores need."""
+    model, x = model_of(spectra), torch.randn(2, 48, 32)
+    model.config.output_hidden_states = True
+    program = torch.export.export(model, (x,), strict=False)
+    captured = shrinkspeech.capture(program)
+    assert torch.allclose(captured.graph_module(x), model(x).logits, atol=1e-5)
+    captured.save(tmp_path / "m.pt2")
+    assert torch.equal(load(tmp_path / "m.pt2").graph_module(x), captured.graph_module(x))
 
 
 def test_a_class_is_a_model(waves: Path, spectra: Path) -> None:

@@ -8,7 +8,8 @@ from functools import partial
 from inspect import Parameter, Signature, signature
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 RETURNED = ("logits", "embeddings", "last_hidden_state")
 """Fields of a transformers.ModelOutput, the one to be had first: scores, a speaker's vector beside them, or features."""
@@ -58,7 +59,7 @@ def prepare(model: nn.Module, inputs: tuple[Any, ...]) -> None:
     taken = list(signature(model.forward).parameters.values())
     named = [p.name for p in taken if p.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)]
     rest = next((p.name for p in taken if p.kind is Parameter.VAR_POSITIONAL), "input")
-    records = getattr(sys.modules.get("transformers.utils"), "ModelOutput", None)
+    records = _records()
     if len(inputs) > len(named) or records is not None:
         names = [*named[: len(inputs)], *(f"{rest}_{i}" for i in range(len(inputs) - len(named)))]
         recast(model, names, lambda forward, values: plain(forward(*values), records))
@@ -83,9 +84,32 @@ def plain(returned: Any, records: type | None) -> Any:
     Records of transformers would be named in the graph, so that whoever loads it would need transformers.
     """
     if records is not None and isinstance(returned, records):
-        fields = {name: x for name, x in returned.items() if isinstance(x, Tensor)}  # type: ignore[attr-defined]
+        fields = {name: x for name, x in returned.items() if isinstance(x, Tensor | fx.Node)}  # type: ignore[attr-defined]
         found = {name: fields[name] for name in RETURNED if name in fields} or fields
         return next(iter(found.values())) if len(found) == 1 or "embeddings" not in found else found
     if type(returned) in (list, tuple):
         return type(returned)([plain(x, records) for x in returned])
     return returned
+
+
+def plain_program(module: fx.GraphModule) -> None:
+    """The same for a program that was exported with a record as what it returns, in place."""
+    records, codegen = _records(), module.graph._codegen
+    info = getattr(codegen, "pytree_info", None)
+    if records is None or info is None or info.out_spec is None:
+        return
+    output = next(node for node in module.graph.nodes if node.op == "output")
+    nodes = list(output.args[0]) if isinstance(output.args[0], list | tuple) else [output.args[0]]
+    returned = pytree.tree_unflatten(nodes, info.out_spec)
+    leaves, spec = pytree.tree_flatten(plain(returned, records))
+    if spec == info.out_spec:
+        return
+    output.args = (tuple(leaves),)
+    codegen.pytree_info = info._replace(out_spec=spec)  # type: ignore[attr-defined]
+    module.graph.eliminate_dead_code()
+    module.recompile()
+
+
+def _records() -> type | None:
+    """``transformers.ModelOutput``, where transformers is loaded: nobody else can have made one."""
+    return getattr(sys.modules.get("transformers.utils"), "ModelOutput", None)

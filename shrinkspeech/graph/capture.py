@@ -21,7 +21,7 @@ from shrinkspeech.errors import CaptureError, InputError, NotRunningError
 from shrinkspeech.graph import stand_ins
 from shrinkspeech.graph.agreement import require_agreement
 from shrinkspeech.graph.batch import double_batch, doubt
-from shrinkspeech.graph.calls import prepare, unwrap_inside, unwrapped
+from shrinkspeech.graph.calls import plain_program, prepare, unwrap_inside, unwrapped
 from shrinkspeech.graph.captured import Captured, dynamic_spec, recorded, set_attribute
 from shrinkspeech.graph.evaluation import evaluated
 from shrinkspeech.graph.fixed import fix_sizes
@@ -252,7 +252,9 @@ def _from_program(
 
 def _own(program: ExportedProgram) -> fx.GraphModule:
     """A program as a module with tensors of its own: the user's program stays as it is, whatever is run or trained here."""
-    return copy.deepcopy(program.module())
+    module = copy.deepcopy(program.module())
+    plain_program(module)
+    return module
 
 
 def _in_evaluation(program: ExportedProgram) -> nn.Module:
