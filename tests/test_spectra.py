@@ -20,6 +20,7 @@ from shrinkspeech.export.real_numbers import use_real_numbers
 from shrinkspeech.export.transforms import Forms
 from shrinkspeech.graph.capture import capture
 from shrinkspeech.graph.compare import max_difference
+from shrinkspeech.graph.normalise import WINDOWED
 from shrinkspeech.groups.cost import count
 from tests.export_cases import Apply, noise
 
@@ -219,3 +220,14 @@ def test_transforms_of_several_axes_over_one(forward: Any, tmp_path: Path) -> No
     report = export_onnx(captured, tmp_path / "model.onnx", stft="conv")
     assert report.difference < 1e-5
     assert parity(model, report.path, [(noise(3, 777),)])[0].difference < 1e-5
+
+
+def test_a_window_of_ones_is_said() -> None:
+    """torch warns about one that is not given, past Python's filters, whenever the graph runs."""
+    model = Apply(lambda m, x: torch.istft(torch.stft(x, 40, 10, 40, return_complex=True) * m.gain, 40, 10))
+    model.gain = nn.Parameter(torch.rand(1))
+    captured = capture(model.eval(), (noise(2, 400),))
+    windows = [node.args[4] for node in captured.graph_module.graph.nodes if node.target in WINDOWED]
+    assert [window.target for window in windows] == [aten.ones.default] * 2
+    assert max_difference(captured.graph_module(noise(3, 777)), model(noise(3, 777))) == 0.0
+    assert not label(captured).unknown

@@ -77,6 +77,9 @@ TRANSFORMS: dict[Any, Any] = {
 }
 """Fourier transforms over several axes, with those over one."""
 
+WINDOWED = (aten.stft.default, aten.stft.center, aten.istft.default)
+"""Transforms of frames, which torch warns about on stderr where no window is given."""
+
 
 def name_sizes(graph_module: fx.GraphModule) -> None:
     """Say what an operator leaves implicit: the parts of a chunk, the squeezed axes, the scale of attention."""
@@ -92,6 +95,8 @@ def name_sizes(graph_module: fx.GraphModule) -> None:
             _name_squeezed(node)
         elif node.target in TRANSFORMS:
             _name_transform(node)
+        elif node.target in WINDOWED:
+            _name_window(node)
         elif node.target is aten.scaled_dot_product_attention.default and node.kwargs.get("scale") is None:
             node.kwargs = {**node.kwargs, "scale": 1.0 / math.sqrt(_shape(node.args[0])[-1])}
 
@@ -105,6 +110,26 @@ def _name_transform(node: fx.Node) -> None:
     if dims is not None and len(dims) == 1 and len(sizes) == 1:
         node.target = TRANSFORMS[node.target]
         node.args, node.kwargs = (given["self"], sizes[0], dims[0]), {"norm": given.get("norm")}
+
+
+def _name_window(node: fx.Node) -> None:
+    """Ones are the window where none is given."""
+    names = [argument.name for argument in cast("Any", node.target)._schema.arguments]
+    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    value = cast("Any", given["self"]).meta.get("val")
+    if given.get("window") is not None or value is None:
+        return
+    dtype = value.dtype.to_real()
+    with node.graph.inserting_before(node):
+        window = node.graph.call_function(
+            aten.ones.default, ([given.get("win_length") or given["n_fft"]],), {"dtype": dtype}
+        )
+    window.meta = {key: node.meta[key] for key in ("nn_module_stack", "stack_trace") if key in node.meta}
+    place = names.index("window")
+    if len(node.args) > place:
+        node.update_arg(place, window)
+    else:
+        node.update_kwarg("window", window)
 
 
 def _name_squeezed(node: fx.Node) -> None:
