@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import shrinkspeech
-from shrinkspeech.errors import ProcessError, RecipeError
+from shrinkspeech.errors import InputError, ProcessError, RecipeError, ShrinkSpeechError
 from shrinkspeech.fitting.processes.in_step import InStep
 from shrinkspeech.fitting.processes.split import Share
 from shrinkspeech.fitting.processes.team import Team
@@ -179,6 +179,8 @@ def main(folder: Path) -> None:
         results[kind] = written(fit(kind, **more, **listener))
     results["resumed"] = written(fit("labelled", checkpoint=folder / "of_one", resume=True))
     results["moved"] = moved(team)
+    results["first"] = [told(team, error) for error in (None, InputError("no such file"), ValueError("odd"))]
+    results["most"] = team.most(3 * team.rank)
     results["apart"] = apart()
     results["command"] = command(folder)
     torch.save(results, folder / f"{team.rank}.pt")
@@ -191,6 +193,20 @@ def moved(team: Team) -> tuple[int, int]:
     x, before = torch.ones(3, 5), team.moved
     team.sum(x)
     return team.moved - before, x.nbytes
+
+
+def told(team: Team, error: Exception | None) -> tuple[str, str]:
+    """What a process gets of a piece of work that the first one does: the kind of the result or of the error, and its text."""
+
+    def work() -> int:
+        if error is not None:
+            raise error
+        return team.rank
+
+    try:
+        return "result", str(team.first(work))
+    except (ShrinkSpeechError, ValueError) as raised:
+        return type(raised).__name__, str(raised)
 
 
 def apart() -> str:

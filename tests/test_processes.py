@@ -137,6 +137,13 @@ def test_a_fit_goes_on_in_another_number_of_processes(alone: dict[str, Any], tog
     same(again, together[0]["labelled"])
 
 
+def test_what_the_first_process_finds_all_have(together: Results) -> None:
+    one, other = (result["first"] for result in together)
+    assert one == [("result", "0"), ("InputError", "no such file"), ("ValueError", "odd")]
+    assert other == [("result", "0"), ("InputError", "no such file"), ("ProcessError", "process 0 failed: odd")]
+    assert [result["most"] for result in together] == [3, 3]
+
+
 def test_bytes_are_counted(together: Results) -> None:
     assert [result["moved"] for result in together] == [(60, 60), (60, 60)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from shrinkspeech.data.source import open_source
 from shrinkspeech.errors import InputError, ProcessError
 from shrinkspeech.fitting.accelerated import accelerator_of
 from shrinkspeech.fitting.blame import LOSS_ITSELF, worst
+from shrinkspeech.fitting.interrupt import Interrupt, Stopped
+from shrinkspeech.fitting.processes.in_step import InStep
 from shrinkspeech.fitting.processes.sharing import Shared, Sharing
 from shrinkspeech.fitting.processes.split import Share, Split
 from shrinkspeech.fitting.processes.team import Team
+from shrinkspeech.surgery.fold import Sums
 from tests.command import write_noise
 
 
@@ -116,6 +120,38 @@ def test_a_model_of_one_batch_size_is_refused() -> None:
     assert type(Sharing.of(found, Team())) is Sharing
 
 
+# -- sums ---------------------------------------------------------------------------------------------------------
+
+
+class Heard(Team):
+    """One of two processes; what the others have is given."""
+
+    def all(self, value: Any) -> list[Any]:
+        return [value, {"a": torch.tensor([10.0]), "c": torch.tensor([5.0])}]
+
+
+def shared(rank: int, rows: int, count: int = 2) -> Shared:
+    """Without a model."""
+    found, team = Shared.__new__(Shared), Heard(rank, count)
+    found.team, found.mode = team, InStep(team, {})
+    found.mode.share = Share.of(rows, team)
+    return found
+
+
+@pytest.mark.parametrize("each", [1, 3, 7])
+@pytest.mark.parametrize("most", [2, 5, 100])
+def test_processes_take_the_same_feature_vectors_as_one(each: int, most: int) -> None:
+    rows = torch.arange(5 * each)
+    wanted = Sums().spaced(rows, most)
+    parts = [shared(rank, 5, 3) for rank in range(3)]
+    assert torch.equal(torch.cat([part.spaced(part.share.rows(rows), most) for part in parts]), wanted)
+
+
+def test_sums_by_name_are_added_where_both_have_them() -> None:
+    found = shared(0, 5).merged({"a": torch.tensor([1.0]), "b": torch.tensor([2.0])})
+    assert {name: float(x) for name, x in found.items()} == {"a": 11.0, "b": 2.0, "c": 5.0}
+
+
 # -- launchers ----------------------------------------------------------------------------------------------------
 
 
@@ -166,3 +202,15 @@ def test_other_precisions_are_refused_and_one_may_follow_another() -> None:
 def test_of_several_sentences_the_one_that_tells_most_is_taken() -> None:
     assert worst(["", LOSS_ITSELF]) == LOSS_ITSELF
     assert worst([LOSS_ITSELF, "", "the log"]) == "the log"
+
+
+def test_in_several_processes_signals_wait_however_often_they_come() -> None:
+    """``torchrun`` sends SIGTERM twice; one process that stopped alone would leave the others in the middle of a step."""
+    interrupt = Interrupt(patient=True)
+    with interrupt.caught():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert interrupt.received == signal.SIGTERM
+    hasty = Interrupt()
+    with pytest.raises(Stopped), hasty.caught():
+        os.kill(os.getpid(), signal.SIGTERM)

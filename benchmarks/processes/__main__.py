@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from datetime import date
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def row(model: str, double: bool, name: str, result: dict[str, Any], one: dict[s
 def death(folder: Path) -> float:
     """Seconds from the death of one of two processes to the end of the other and of ``torchrun``."""
     mark = folder / "death"
-    launched(2, folder / "none.pt", "--model", "dscnn_kws", "--dies", "30", environment={"DEATH": str(mark)})
+    launched(2, folder / "none.pt", "--model", "dscnn_kws", "--dies", "24", environment={"DEATH": str(mark)})
     return time.time() - float(mark.read_text())
 
 
@@ -100,18 +101,17 @@ def main() -> None:
         "commit": commit.strip(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
     }
-    rows = []
-    for model in MODELS:
-        for double in (False, True):
-            with tempfile.TemporaryDirectory() as folder:
-                rows += [{**found, **facts} for found in measured(Path(folder), model, double)]
     with tempfile.TemporaryDirectory() as folder:
         seconds = death(Path(folder))
-    with RESULTS.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    write_page(rows, seconds)
+    rows: list[dict[str, Any]] = []
+    for model, double in product(MODELS, (False, True)):
+        with tempfile.TemporaryDirectory() as folder:
+            rows += [{**found, **facts} for found in measured(Path(folder), model, double)]
+        with RESULTS.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+        write_page(rows, seconds)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from shrinkspeech.graph.captured import Captured
 MODELS = {"dscnn_kws": (61, 20), "crnn_vad": (16_000,)}
 """Sample models, and the shape of one item that they take."""
 
-BATCH, STEPS, EVERY = 16, 40, 10
+BATCH, STEPS, EVERY = 16, 20, 8
 """Items of a batch, steps of a fit, and steps between two checkpoints."""
 
 
@@ -43,7 +43,7 @@ def noise(items: int, shape: tuple[int, ...], generator: torch.Generator, double
 
 
 def recipe(model: str, double: bool, dies: int) -> Recipe:
-    """Noise, and a loss that asks for small outputs; the last process dies in step ``dies``, if there is such a step."""
+    """Noise, and a loss that asks for small outputs; the last process dies at call ``dies`` of the loss, if there is one."""
     calls = 0
 
     def batches() -> Iterator[tuple[Tensor]]:

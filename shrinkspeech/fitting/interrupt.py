@@ -28,7 +28,8 @@ class Interrupt:
     """What has been asked for. Outside of ``caught`` and of the main thread signals do what they did before.
 
     Args:
-        patient: a first signal always waits, as others would wait in vain for a process that stops alone.
+        patient: signals always wait, as others would wait in vain for a process that stops alone. Launchers send them twice,
+            and kill after a while.
 
     Attributes:
         received: the number of a signal that waits for the end of the present step.
@@ -68,6 +69,6 @@ class Interrupt:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
             return
-        if self.received is not None or not (self._waits or self.patient):
+        if not self.patient and (self.received is not None or not self._waits):
             raise Stopped(number)
         self.received = number
