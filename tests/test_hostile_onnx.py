@@ -49,7 +49,7 @@ def test_a_file_without_an_end_is_given_up(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
     assert found.returncode == 2
     assert found.stderr == f"Error: {path} takes longer than 0.2 s: give more with --timeout, or 0 for no limit\n"
