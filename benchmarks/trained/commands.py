@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -112,7 +113,8 @@ def _recipe() -> Path:
 
 def through(model: Model, places: Places, steps: int) -> dict[str, Any]:
     """What the commands say of a model; where one fails, ``failed`` and ``sentence``, and nothing of those after it."""
-    places.run.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(places.run, ignore_errors=True)  # what an older version left is not this run's
+    places.run.mkdir(parents=True)
     tool, fitted, file = str(command()), places.run / "run", places.run / "small.onnx"
     row: dict[str, Any] = {"steps": steps}
     ended = run([tool, *inspect_command(model, places), "--json"], places, model, "inspect")
@@ -120,7 +122,7 @@ def through(model: Model, places: Places, steps: int) -> dict[str, Any]:
     if ended.status:
         return {**row, "failed": "inspect", "sentence": ended.sentence}
     row.update(_inspected(ended.out))
-    ended = run([tool, *fit_command(model, places, steps), "-o", str(fitted), "--overwrite"], places, model, "fit")
+    ended = run([tool, *fit_command(model, places, steps), "-o", str(fitted)], places, model, "fit")
     row["fit_s"] = round(ended.seconds)
     if ended.status:
         return {**row, "failed": "fit", "sentence": ended.sentence}
