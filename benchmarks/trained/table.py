@@ -49,6 +49,7 @@ def _pesto(name: str) -> Model:
         ("2x32000",),
         options=DISTIL,
         metric="semitones",
+        steps=40,
         batch=4,
     )
 
