@@ -76,7 +76,9 @@ def test_the_page_counts_what_is_in_its_rows() -> None:
         _row(name="two", fit_command="shrinkspeech fit b:B(c=1) --weights w.pt --recipe recipe.py", **numbers),
         _row(name="three", failed="export", sentence="no form | in ONNX"),
     ]
-    text = page(rows)
+    text = page(rows, ["four"])
+    assert "not measured yet: four." in text
+    assert "not measured yet" not in page(rows)
     assert "**2 of 3 models (67 %) go through" in text
     assert "1 of them with options alone, 1 with a recipe" in text
     assert "| one | task vad |  | 90 % | 100M | 25.0 % |" in text

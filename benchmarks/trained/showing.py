@@ -34,12 +34,13 @@ def show(found: Mapping[str, Row | None]) -> None:
     old = {row["name"]: row for row in _read()}
     rows = [made(model, found[model.name]) or old.get(model.name) for model in MODELS]
     table = [row for row in rows if row is not None]
+    missing = [model.name for model, row in zip(MODELS, rows, strict=True) if row is None]
     with replacing(CSV) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
     with replacing(PAGE) as temporary:
-        temporary.write_text(page(_read()), encoding="utf-8")
+        temporary.write_text(page(_read(), missing), encoding="utf-8")
 
 
 def _read() -> list[dict[str, str]]:
@@ -77,7 +78,7 @@ def _typed(command: Sequence[str], model: Model) -> str:
     return " ".join(["shrinkspeech", *quoted])
 
 
-def page(rows: Sequence[Mapping[str, str]]) -> str:
+def page(rows: Sequence[Mapping[str, str]], missing: Sequence[str] = ()) -> str:
     """``docs/trained.md``."""
     through = [row for row in rows if not row["failed"]]
     plain = [row for row in through if "--recipe" not in row["fit_command"]]
@@ -95,11 +96,12 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
         ),
         f"{len(plain)} of them with options alone, {len(through) - len(plain)} with a recipe that feeds the fit what the "
         "model's own front end makes of audio.\n",
+        f"Known to the command, but not measured yet: {', '.join(missing)}.\n" if missing else "",
         _table(through),
         "\n## What was typed\n\n" + "\n".join(_commands(row) for row in rows),
     ]
     if failed:
-        parts.insert(3, "\n## Not through\n\n" + _failures(failed))
+        parts.insert(4, "\n## Not through\n\n" + _failures(failed))
     return "\n".join(parts).rstrip() + "\n"
 
 
