@@ -102,6 +102,35 @@ class Packed(nn.Module):
         return self.out(y), torch.cat([whole[:, :, -2:].reshape(-1, 8), h.squeeze(0)], 1)
 
 
+class Slots(nn.Module):
+    """``[B, T, 6]``: two GRUs, whose states lie in one tensor ``[2, 1, B, 6]`` that is written slot by slot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.first, self.second = nn.GRU(6, 6, batch_first=True), nn.GRU(6, 6, batch_first=True)
+        self.out = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
+        x, slots[0] = self.first(x, slots[0])
+        x, slots[1] = self.second(x, slots[1])
+        return self.out(x), slots
+
+
+class Delayed(nn.Module):
+    """``[B, 5, T]``: features of the last chunk, which the graph does not tie to those of this one, and traces that fade."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(6)
+        self.inner, self.memory, self.out = nn.Linear(5, 7), nn.Linear(7, 4), nn.Linear(7, 4)
+
+    def forward(self, x: Tensor, last: Tensor, traces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = torch.tanh(self.inner(x.mean(2)))
+        traces = 0.9 * traces + features.unsqueeze(1)
+        return self.memory(last) + self.out(traces.mean(1)), features, traces
+
+
 EXAMPLES: Mapping[type[nn.Module], Callable[[], tuple[Any, ...]]] = {
     GruVad: lambda: (torch.randn(2, 9, 12), torch.zeros(1, 2, 10)),
     LstmVad: lambda: (torch.randn(2, 9, 12), torch.zeros(1, 2, 6), torch.zeros(1, 2, 6)),
@@ -109,6 +138,8 @@ EXAMPLES: Mapping[type[nn.Module], Callable[[], tuple[Any, ...]]] = {
     Rolling: lambda: (torch.randn(2, 3, 8), torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)),
     Growing: lambda: (torch.randn(2, 3, 8), torch.zeros(2, 3, 5, 4), torch.zeros(2, 3, 5, 4)),
     Packed: lambda: (torch.randn(2, 6, 7), torch.zeros(2, 13)),
+    Slots: lambda: (torch.randn(2, 5, 6), torch.zeros(2, 1, 2, 6)),
+    Delayed: lambda: (torch.randn(2, 5, 8), torch.zeros(2, 7), torch.zeros(2, 3, 7)),
 }
 
 

@@ -19,7 +19,20 @@ from shrinkspeech.loading.load import load
 from shrinkspeech.surgery.depth import removable
 from shrinkspeech.surgery.insert import gate
 from shrinkspeech.surgery.slice import slice as slice_graph
-from tests.streaming import EXAMPLES, Caches, Growing, GruVad, LstmVad, Packed, Rolling, in_chunks, kept_part, noise
+from tests.streaming import (
+    EXAMPLES,
+    Caches,
+    Delayed,
+    Growing,
+    GruVad,
+    LstmVad,
+    Packed,
+    Rolling,
+    Slots,
+    in_chunks,
+    kept_part,
+    noise,
+)
 
 CLOSED = 1e-5
 
@@ -38,6 +51,8 @@ PAIRS = {
     Rolling: [("past_key", "present_key"), ("past_value", "present_value")],
     Growing: [("past_key", "present_key"), ("past_value", "present_value")],
     Packed: [("state", "output_1")],
+    Slots: [("slots", "output_1")],
+    Delayed: [("last", "output_1"), ("traces", "output_2")],
 }
 
 
@@ -53,10 +68,10 @@ def test_pairs_are_found(kind: Any, captures: Any) -> None:
 def test_no_axis_of_a_state_but_the_batch_is_dynamic(kind: Any, captures: Any) -> None:
     """And what a cache grows in; chunks may have any length, and the batch any size."""
     captured = captures[kind]
-    batch = {GruVad: 1, LstmVad: 1}.get(kind, 0)
+    batch = {GruVad: 1, LstmVad: 1, Slots: 2}.get(kind, 0)
     for state in captured.states:
         assert captured.dynamic[state.input] - {state.grows} == {batch}
-    assert captured.dynamic[0] == {0, 1 if kind in (GruVad, LstmVad, Rolling, Growing) else 2}
+    assert captured.dynamic[0] == {0, 1 if kind in (GruVad, LstmVad, Rolling, Growing, Slots) else 2}
 
 
 @KINDS
@@ -70,6 +85,8 @@ def test_recurrent_widths_can_shrink(kind: Any, captures: Any) -> None:
         Rolling: [3, 4, 4],
         Growing: [3, 4, 4],
         Packed: [4, 5, 9],
+        Slots: [6],
+        Delayed: [7],  # and not the three traces, which no weight has
     }
     assert sizes == wanted[kind]
 
@@ -126,6 +143,15 @@ def test_a_graph_that_starts_from_zeros(kind: Any, captures: Any) -> None:
     assert again.states == captured.states
     assert [x.shape for x in map(lambda s: _leaf(again, s.input), again.states)] == [x.shape for x in zeros]
     assert max_difference(in_chunks(again.graph_module, again, chunks, zeros), wanted) == 0.0
+
+
+@KINDS
+def test_gradients_go_back_through_states(kind: Any, captures: Any) -> None:
+    """Also through those that the model writes into while it goes."""
+    module = started(captures[kind]).copy()
+    chunks, _ = noise(captures[kind], 1)
+    _signal(module(chunks[0])).square().sum().backward()
+    assert all(weight.grad is not None for weight in module.parameters())
 
 
 def _signal(returned: Any) -> Tensor:

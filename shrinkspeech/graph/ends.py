@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.utils import _pytree as pytree
 
 from shrinkspeech.graph.captured import Captured
@@ -64,7 +65,7 @@ def lengths_of(end: End) -> set[str]:
     """Symbols of the sizes that may change, beside the batch."""
     value = end.node.meta.get("val")
     sizes = value.shape[1:] if isinstance(value, Tensor) else ()
-    return {str(size) for size in sizes if not isinstance(size, int)}
+    return {str(size) for size in sizes if not is_concrete_int(size)}
 
 
 def fits(source: End, result: End, grows: bool = False) -> bool:

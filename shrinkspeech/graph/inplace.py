@@ -25,7 +25,7 @@ def use_pure_forms(graph_module: fx.GraphModule) -> None:
     memory: dict[fx.Node, fx.Node] = {}
     seen: dict[fx.Node, int] = {}
     for node, place in order.items():
-        owner = memory[node.args[0]] if _aliases(node) else node
+        owner = memory[node.args[0]] if aliases(node) else node
         pure = _pure_form(node)
         if pure is not None and owner.op == "call_function" and seen[owner] <= place:
             node.target, owner = pure, node
@@ -36,12 +36,12 @@ def use_pure_forms(graph_module: fx.GraphModule) -> None:
 
 def owner_of(value: Any) -> Any:
     """The node whose memory a node may share: itself, or what it is a view of."""
-    while isinstance(value, fx.Node) and _aliases(value):
+    while isinstance(value, fx.Node) and aliases(value):
         value = value.args[0]
     return value
 
 
-def _aliases(node: fx.Node) -> bool:
+def aliases(node: fx.Node) -> bool:
     """Whether the result may share memory with the first argument."""
     if node.op != "call_function" or not node.args or not isinstance(node.args[0], fx.Node):
         return False

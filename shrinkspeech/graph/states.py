@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from shrinkspeech.graph.captured import Axis, Captured, State, with_shapes
-from shrinkspeech.graph.inplace import mutates, owner_of
+from shrinkspeech.graph.inplace import aliases, mutates, owner_of
 from shrinkspeech.graph.names import output_leaves, placeholders
 from shrinkspeech.graph.sizes import size_at
 
@@ -81,7 +81,11 @@ def batch_dims(captured: Captured, state: State, node: fx.Node) -> frozenset[int
 
 
 def own_states(captured: Captured) -> Captured:
-    """The record with a copy of each state that the model writes into: the copy is given back, what came in stays as it was."""
+    """The record with a copy of each state that the model writes into: the copy is given back, what came in stays as it was.
+
+    What is read of the copy is copied once more: backward passes keep what a recurrent layer started from, and torch refuses
+    to go back through it once its memory is written to.
+    """
     module, inner = captured.graph_module, {state.input for state in captured.states}
     written = {owner_of(node.args[0]) for node in module.graph.nodes if node.op == "call_function" and mutates(node)}
     changed = [node for i, node in enumerate(placeholders(module)) if i in inner and node in written]
@@ -91,9 +95,22 @@ def own_states(captured: Captured) -> Captured:
         copied.meta = dict(node.meta)
         for user in [user for user in node.users if user is not copied]:
             user.replace_input_with(node, copied)
+        _copy_reads(module, copied)
     if changed:
         module.recompile()
     return with_shapes(captured) if changed else captured
+
+
+def _copy_reads(module: fx.GraphModule, owner: fx.Node) -> None:
+    """A copy before every node that computes with a tensor or a view of it."""
+    for node in list(module.graph.nodes):
+        if node.op != "call_function" or node is owner or mutates(node) or aliases(node):
+            continue
+        for source in [source for source in node.all_input_nodes if owner_of(source) is owner]:
+            with module.graph.inserting_before(node):
+                read = module.graph.call_function(aten.clone.default, (source,))
+            read.meta = dict(source.meta)
+            node.replace_input_with(source, read)
 
 
 def not_at_rest(captured: Captured) -> tuple[str, ...]:
