@@ -14,6 +14,7 @@ from torch import fx
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from shrinkspeech.graph.assignments import write_assignments
+from shrinkspeech.graph.common_forms import use_common_forms
 from shrinkspeech.graph.inplace import mutates, use_pure_forms
 from shrinkspeech.graph.modes import is_recurrent
 from shrinkspeech.graph.regions import WITHOUT_GRADIENT, inline_regions, replace_results
@@ -26,6 +27,7 @@ def normalise(graph_module: fx.GraphModule) -> None:
     inline_regions(graph_module)
     drop_guards(graph_module)
     use_pure_forms(graph_module)
+    use_common_forms(graph_module)
     write_assignments(graph_module)
     merge_attributes(graph_module)
     name_sizes(graph_module)

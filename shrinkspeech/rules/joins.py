@@ -16,7 +16,7 @@ END = 2**62
 """What torch writes for the end of a slice that has none."""
 
 
-@rule(aten.cat.default, aten.concat.default)
+@rule(aten.cat.default, aten.concat.default, aten.concatenate.default)
 def cat(site: Site) -> Effect:
     parts = [node for node in site.arg(0) if len(site.axes(node)) == len(site.shape())]
     dim = site.arg(1, "dim", 0) % len(site.shape())

@@ -79,6 +79,14 @@ def logsumexp(keeps: Keeps, dims: Dims, keepdim: bool, x: Tensor) -> Tensor:
     return shifted.logsumexp(list(dims), keepdim)
 
 
+def product(keeps: Keeps, dims: Dims, keepdim: bool, x: Tensor) -> Tensor:
+    """A closed unit is a factor of 1."""
+    factors = 1 + weights(x, keeps, dims) * (x - 1)
+    for dim in dims:
+        factors = factors.prod(dim, keepdim=True)
+    return drop(factors, dims, keepdim)
+
+
 def extreme(keeps: Keeps, dims: Dims, keepdim: bool, largest: bool, x: Tensor) -> Tensor:
     """The largest (or smallest) over units that are kept at all."""
     closed = weights(x, keeps, dims) == 0

@@ -27,6 +27,7 @@ POINTWISE = """
     add sub mul div rsub pow maximum minimum fmax fmin atan2 remainder fmod floor_divide true_divide multiply subtract
     eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor where masked_fill lerp
     addcmul addcdiv copysign hypot xlogy logaddexp
+    divide absolute negative clip sinc arctan arctan2 arcsin arccos
 """
 
 FIRST_ONLY = "to type_as"
@@ -89,7 +90,21 @@ def prelu(site: Site) -> Effect:
     return Effect(outputs=(site.axes(x),))
 
 
-@rule(aten.arange.default, aten.arange.start, aten.arange.start_step, aten.linspace.default, aten.hann_window.default)
+ANALYSIS = "hann_window hamming_window blackman_window bartlett_window kaiser_window"
+
+
+@rule(
+    aten.arange.default,
+    aten.arange.start,
+    aten.arange.start_step,
+    aten.linspace.default,
+    *(
+        getattr(packet, name)
+        for packet in (getattr(aten, name) for name in ANALYSIS.split())
+        for name in packet.overloads()
+        if not name.endswith("out")
+    ),
+)
 def positions(site: Site) -> Effect:
     """Values that depend on their position: removing an element would move the others."""
     return Effect(outputs=(site.fixed(site.shape(), f"{site.node.target} counts positions"),))

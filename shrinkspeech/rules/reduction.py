@@ -89,6 +89,11 @@ def _logsumexp(site: Site, dims: list[int], keepdim: bool) -> Callable[..., Any]
     return partial(masked.logsumexp, dims=dims, keepdim=keepdim)
 
 
+@reducer(aten.prod.dim_int, aten.prod.default)
+def _product(site: Site, dims: list[int], keepdim: bool) -> Callable[..., Any]:
+    return partial(masked.product, dims=dims, keepdim=keepdim)
+
+
 @rule(aten.var.correction, aten.std.correction, aten.var.dim, aten.std.dim)
 def spread(site: Site) -> Effect:
     """Variance and deviation, biased or not: one that divides by n − 1 needs two elements."""
@@ -138,6 +143,15 @@ def indexed(site: Site) -> Effect:
     else:
         out = remaining(axes, dims, False)
     return Effect(outputs=(out,) * len(site.shapes()))
+
+
+@rule(aten.any.dim, aten.all.dim)
+def truth(site: Site) -> Effect:
+    """Whether any, or every, element is true: each has a say, so that none may go."""
+    dims, axes = reduced(site, site.arg(1, "dim")), site.axes(site.arg(0))
+    for dim in dims:
+        site.freeze(axes[dim], f"{site.node.target} asks every element of it")
+    return Effect(outputs=(remaining(axes, dims, bool(site.arg(2, "keepdim", False))),))
 
 
 @rule(aten.cumsum.default, aten.cumprod.default, aten.logcumsumexp.default)

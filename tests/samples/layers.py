@@ -120,6 +120,29 @@ NUMBERS = (
     torch.sym_min,
     torch.sym_float,
 )
+WINDOWS = {
+    aten.hann_window: {"default": (), "periodic": (True,)},
+    aten.hamming_window: {
+        "default": (),
+        "periodic": (False,),
+        "periodic_alpha": (True, 0.5),
+        "periodic_alpha_beta": (True, 0.5, 0.4),
+    },
+    aten.blackman_window: {"default": (), "periodic": (False,)},
+    aten.bartlett_window: {"default": (), "periodic": (False,)},
+    aten.kaiser_window: {"default": (), "periodic": (False,), "beta": (True, 8.0)},
+}
+
+
+def windowed(m: nn.Module, x: Tensor) -> Tensor:
+    """Frames under the sum of every window that torch has."""
+    y = m.a(x)
+    windows = [
+        getattr(packet, name)(y.shape[1], *given) for packet, forms in WINDOWS.items() for name, given in forms.items()
+    ]
+    return m.b(y * sum(windows)[:, None])
+
+
 SAMPLES = [
     sample(
         "mel",
@@ -153,6 +176,14 @@ SAMPLES = [
         1,
         FRAMES,
         {"a": linear(6, 8), "c": linear(6, 8), "d": linear(6, 8), "b": linear(8, 2)},
+    ),
+    sample(
+        "windows",
+        windowed,
+        tuple(getattr(packet, name) for packet, forms in WINDOWS.items() for name in forms),
+        1,
+        FRAMES,
+        {"a": linear(6, 8), "b": linear(8, 2)},
     ),
     sample(
         "diff_channels",

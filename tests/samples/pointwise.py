@@ -80,7 +80,7 @@ class Pointwise(nn.Module):
         if argument.name in required and (not argument.has_default_value() or argument.name == "rounding_mode"):
             return required[argument.name]
         if kind in ("number", "float", "Optional[number]") and (
-            not argument.has_default_value() or "clamp" in self.target._opname
+            not argument.has_default_value() or self.target._opname.startswith(("clamp", "clip"))
         ):
             return 0.3
         return None

@@ -107,6 +107,20 @@ SAMPLES = [
         lambda y, dim, keep: aten.norm.ScalarOpt_dim(y, 3, [dim] if isinstance(dim, int) else list(dim), keep),
         aten.norm.ScalarOpt_dim,
     ),
+    *(
+        between(f"prod_{name}", reduce, aten.prod.dim_int)
+        for name, reduce in (
+            ("time", lambda y: y.tanh().prod(1)),
+            ("channels", lambda y: y * (1 + 0.1 * y).prod(-1, keepdim=True)),
+        )
+    ),
+    between(
+        "truth_time",
+        lambda y: y * (y > 0.1).any(1, keepdim=True) - y * (y > -0.1).all(1)[:, None],
+        (aten.any.dim, aten.all.dim),
+    ),
+    between("truth_channels", lambda y: y * (y > 0.1).any(-1, True), aten.any.dim, 0, frozen=("asks every element",)),
+    between("prod_everything", lambda y: y * (1 + 0.01 * y).prod(), aten.prod.default),
     between(
         "var_unbiased",
         lambda y: aten.var.dim(y, [1], False) + aten.std.dim(y, [1], False),

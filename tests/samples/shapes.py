@@ -142,6 +142,7 @@ SAMPLES = [
     ),
     between("cat_twice", lambda y: torch.cat([y, y.abs()], -1), aten.cat.default),
     between("concat", lambda y: torch.concat([y, -y, y], dim=-1), aten.concat.default),
+    between("concatenate", lambda y: torch.concatenate([y, -y, y], dim=-1), aten.concatenate.default),
     sample(
         "skip",
         skip,
