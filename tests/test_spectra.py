@@ -68,6 +68,7 @@ def hann(points: int) -> Tensor:
 CASES: dict[str, Callable[[], Masking]] = {
     "2ⁿ points": lambda: Masking(64, 16, hann(64)),
     "2ⁿ points, hop no divisor, window shorter": lambda: Free(64, 20, hann(50)),
+    "window shorter, to the length": lambda: Masking(64, 16, hann(50)),
     "any points": lambda: Masking(40, 10, hann(40)),
     "odd points, normalized, hop no divisor": lambda: Masking(45, 12, hann(45), normalized=True),
     "all bins of 2ⁿ": lambda: Free(32, 16, hann(32), onesided=False),

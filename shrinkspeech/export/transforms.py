@@ -135,7 +135,12 @@ def kernel_of(matrix: Tensor) -> Kernel | None:
     if not len(inside):
         return None
     left, right = int(inside[0]), points - 1 - int(inside[-1])
-    for kernel in (Kernel(matrix[:, left : points - right], left, right), Kernel(matrix)):
+    for before, after in (
+        (left, right),
+        (max(left - 1, 0), right),
+        (0, 0),
+    ):  # a window may begin with a zero of its own
+        kernel = Kernel(matrix[:, before : points - after], before, after)
         if points_of(kernel.rows.to(torch.float32).numpy()) == points:
             return kernel
     return None
