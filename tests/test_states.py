@@ -169,6 +169,11 @@ def test_states_survive_a_file(captures: Any, tmp_path: Path) -> None:
     assert sorted(group.size for group in label(again).shrinkable) == [3, 3]
 
 
+def test_a_state_that_is_written_into_survives_a_file(captures: Any, tmp_path: Path) -> None:
+    captures[Slots].save(tmp_path / "slots.pt2")
+    assert load(tmp_path / "slots.pt2").states == captures[Slots].states
+
+
 def test_no_branch_vanishes_that_a_state_has(captures: Any) -> None:
     captured = captures[Caches]
     assert removable(captured, label(captured), slice_graph) == ()

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 from shrinkspeech.errors import InputError
 from shrinkspeech.graph.captured import Captured, State
 from shrinkspeech.graph.ends import STATEFUL, End, fits, inputs_of, lengths_of, outputs_of, sizes_text
+from shrinkspeech.graph.inplace import mutates, owner_of
 from shrinkspeech.graph.modes import is_recurrent
 from shrinkspeech.graph.states import own_states, without_state_axes
 
@@ -236,7 +237,8 @@ def _only_fitting(ends: _Open) -> Iterator[Pair]:
 
 
 def _depends(node: fx.Node, source: fx.Node) -> bool:
-    if node.op == "placeholder":  # what the model writes into and returns
+    written = {owner_of(x.args[0]) for x in node.graph.nodes if x.op == "call_function" and mutates(x)}
+    if node.op == "placeholder" or node in written:  # what the model writes into and returns
         return True
     seen, stack = set(), [node]
     while stack:
