@@ -264,10 +264,11 @@ def test_the_command_refuses_and_takes_the_users_word(
     assert where in out
     _, out, _ = run(["inspect", *model, "--example", "2x800", "--json"], capsys)
     assert json.loads(out)["uncounted"] == [where]
-    fit = ["fit", *model, "--recipe", "recipe.py", "--target-flops", "90%", "--steps", "2", "-o", "run"]
+    training = ["--recipe", "recipe.py", "--steps", "2", "--no-export-check"]
+    fit = ["fit", *model, *training, "--target-flops", "90%", "-o", "run"]
     assert where in refused(fit, capsys)
     assert not (folder / "run").exists()
-    sweep = ["sweep", *model, "--recipe", "recipe.py", "--budgets", "90%", "--steps", "2", "-o", "runs"]
+    sweep = ["sweep", *model, *training, "--budgets", "90%", "-o", "runs"]
     assert where in refused(sweep, capsys)
     code, out, err = run([*fit, "--ignore-uncounted"], capsys)
     assert code == 0, err

@@ -214,10 +214,10 @@ def source_line(node: fx.Node) -> str:
     lines = [
         line.strip() for line in (node.meta.get("stack_trace") or "").splitlines() if line.strip().startswith("File ")
     ]
-    torch_dir = os.path.dirname(torch.__file__)
+    others = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(os.path.dirname(__file__)) + os.sep)
     for line in reversed(lines):
         name = line.split('"')[1]
-        if not name.startswith(torch_dir) and "<" not in name:
+        if not name.startswith(others) and "<" not in name:
             return f"{os.path.basename(name)}:{line.split('line ')[1].split(',')[0]}"
     return ""
 

@@ -19,7 +19,7 @@ from shrinkspeech.graph.modes import is_recurrent
 
 def transform_of(captured: Captured, node: fx.Node, constant: Callable[[fx.Node], bool], flops: float) -> float | None:
     """Operations that fast transforms take in the place of a contraction; None where its weight is none."""
-    weights = [x for x in node.all_input_nodes if constant(x) and len(captured.shapes[x.name][0]) > 1]
+    weights = [x for x in node.all_input_nodes if constant(x) and any(len(s) > 1 for s in captured.shapes[x.name])]
     if len(weights) != 1 or is_recurrent(node.target) or _groups(node) != 1:
         return None
     value = constant_value(captured.graph_module, weights[0])
