@@ -162,9 +162,8 @@ def places(folder: Path, whole: Whole) -> Iterator[Row]:
         subject = Subject(folder)
         ended = subject.command([*subject.arguments(), "-o", output])
         good = ended.code == 2 and ended.calls == 0 and "Traceback" not in ended.said
-        yield Row(
-            PLACES, f"-o is {name}", f"exit code 2 before the first step: '{ended.last[7:80].strip()}…'", good=good
-        )
+        told = ended.last[7:].replace(f"{subject.folder}/", "")[:73].strip()
+        yield Row(PLACES, f"-o is {name}", f"exit code 2 before the first step: '{told}…'", good=good)
     subject = Subject(folder)
     (subject.folder / "link").symlink_to("elsewhere")
     ended = subject.command([*subject.arguments(), "-o", "link"])
