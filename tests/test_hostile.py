@@ -66,6 +66,10 @@ def _range(content: Any) -> None:
     next(iter(content["range_constraints"].values()))["min_val"] = f"2+0*hash({RUN})"
 
 
+def _range_of(content: Any) -> None:
+    content["range_constraints"][f"2+0*hash({RUN})"] = content["range_constraints"].popitem()[1]
+
+
 def _node_name(content: Any) -> None:
     node = _graph(content)["nodes"][0]
     old, new = node["outputs"][0]["as_tensor"]["name"], f"y = {RUN}; z"
@@ -137,6 +141,7 @@ def _save(content: Any) -> None:
 
 HIDDEN = {
     "expression": (_size(f"SIZE+0*hash({SPELT})"), "the expression"),
+    "expression that has a range": (_range_of, "the expression"),
     "expression behind a newline": (_size(f"SIZE+0*hash(\n{RUN})"), "the expression"),
     "expression in a look-up": (_size("Max(1, ().__class__.__base__)"), "the expression"),
     "expression in an argument": (_size(f"Symbol('s0', integer={RUN})"), "the expression"),
@@ -215,6 +220,18 @@ def test_programs_of_torch_load(model: nn.Module, shape: tuple[int, ...]) -> Non
     assert code_in(file) == ""
     file.seek(0)
     torch.testing.assert_close(program_in(file).module()(x), model(x))
+
+
+class Tied(nn.Module):
+    """``[B, 4]`` and ``[3 · B, 4]``: a size that has a range of its own is an expression."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x.repeat(3, 1) + y
+
+
+def test_programs_with_ranges_of_expressions_load() -> None:
+    file = io.BytesIO(program_of(Tied(), torch.ones(2, 4), torch.ones(6, 4)))
+    assert code_in(file) == ""
 
 
 @pytest.mark.parametrize("name", ["ds_cnn", "streaming_gru"])

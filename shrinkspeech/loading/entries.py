@@ -148,7 +148,7 @@ KEYS: dict[tuple[str, str], Rule] = {
     ("Graph", "sym_bool_values"): NAME,
     ("Graph", "custom_obj_values"): OBJECT,
     ("ExportedProgram", "opset_version"): WORD,
-    ("ExportedProgram", "range_constraints"): NAME,
+    ("ExportedProgram", "range_constraints"): SIZE,
     ("PayloadConfig", "config"): PATH,
     ("GraphModule", "treespec_namedtuple_fields"): PATH,
     ("Node", "metadata"): WORD,
