@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import random
@@ -71,7 +72,7 @@ def json_of(choose: random.Random, data: bytes) -> bytes:
     content = json.loads(data)
     for _ in range(choose.choice((1, 1, 2, 4))):
         place = choose.choice([*places(content)])
-        value = choose.choice(JSON_VALUES)
+        value = copy.deepcopy(choose.choice(JSON_VALUES))
         if not place:
             content = value if choose.random() < 0.2 else content
             continue
