@@ -68,7 +68,7 @@ def run(name: str, folder: Path, seed: int, numbers: range) -> Tally:
 def _process(name: str, folder: Path, seed: int) -> Iterator[Any]:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, name, folder, seed), daemon=True)
+    process = context.Process(target=_serve, args=(there, name, folder, seed))
     process.start()
     there.close()
     try:
