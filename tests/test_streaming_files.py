@@ -240,3 +240,25 @@ def test_check_of_a_run(
     code, text, _ = run(["check", file, "--reference", tmp_path / "run"], capsys)
     assert code == 0
     assert "difference over 10.08 s in 112 chunks" in text
+
+
+class Remembering(nn.Module):
+    """``[B, T, 6]`` and a state ``[1, B, 5]`` → the next state, and nothing else."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.gru = nn.GRU(6, 5, batch_first=True)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return self.gru(x, h)[1]
+
+
+def test_states_are_compared_where_there_is_nothing_else(tmp_path: Path) -> None:
+    example = (torch.randn(2, 9, 6), torch.zeros(1, 2, 5))
+    one, other = (capture(Remembering(seed).eval(), example, states=["h:output"]) for seed in (0, 1))
+    assert one.states
+    export_onnx(one, tmp_path / "one.onnx", seconds=SECONDS)
+    file = OnnxFile.read(tmp_path / "one.onnx")
+    assert chunk_difference(one, file, said_streams(file), SECONDS).difference <= 1e-5
+    assert chunk_difference(other, file, said_streams(file), SECONDS).difference > 0.1

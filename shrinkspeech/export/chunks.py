@@ -38,7 +38,8 @@ class ChunkDifference:
     Attributes:
         chunks: how many there were.
         seconds: audio in all of them.
-        difference: the largest over all outputs that are no states, relative to the largest value.
+        difference: the largest over all outputs that are no states (over the states, if there are no others), relative to the
+            largest value.
         whole: whether torch was given the whole at once.
         note: why it was not, in a sentence, or empty.
     """
@@ -70,7 +71,7 @@ def chunk_difference(reference: Captured, file: OnnxFile, streams: Sequence[Stre
     whole, note = _whole(reference, chunks, wanted)
     compared = wanted if whole is None else [whole]
     pairs = _joined(found, compared)
-    worst = max((distance(a, b) for a, b in pairs), default=0.0)
+    worst = max((distance(a, b) for a, b in pairs), default=math.inf)
     return ChunkDifference(count, count * seconds, worst, whole is not None, note)
 
 
@@ -90,7 +91,7 @@ def _noise(captured: Captured, seed: int) -> list[Any]:
 
 
 def in_torch(captured: Captured, chunks: Sequence[Sequence[Any]]) -> list[list[Tensor]]:
-    """Outputs that are no states, of each chunk; the states go round."""
+    """Outputs that are no states, of each chunk, or the states where there is nothing else; the states go round."""
     spec = pytree.tree_structure(captured.example_inputs)
     given_back = {state.output for state in captured.states}
     states: dict[int, Tensor] = {}
@@ -99,7 +100,8 @@ def in_torch(captured: Captured, chunks: Sequence[Sequence[Any]]) -> list[list[T
         leaves = [states.get(index, x) for index, x in enumerate(chunk)]
         returned = pytree.tree_leaves(seeded(captured.graph_module, tuple(pytree.tree_unflatten(leaves, spec))))
         states = {state.input: returned[state.output] for state in captured.states}
-        results.append([x for i, x in enumerate(returned) if i not in given_back and isinstance(x, Tensor)])
+        told = [x for i, x in enumerate(returned) if i not in given_back and isinstance(x, Tensor)]
+        results.append(told or [*states.values()])
     return results
 
 
@@ -116,7 +118,8 @@ def in_onnxruntime(
         feed = {name: x.numpy() for name, x in zip(input_names(captured), tensors, strict=True)}
         returned = dict(zip(outputs, run(session, {**feed, **states}), strict=True))
         states = {stream.input: returned[stream.output] for stream in streams}
-        results.append([torch.as_tensor(np.asarray(x)) for name, x in returned.items() if name not in given_back])
+        told = [x for name, x in returned.items() if name not in given_back]
+        results.append([torch.as_tensor(np.asarray(x)) for x in told or (states[s.source] for s in captured.states)])
     return results
 
 
