@@ -134,7 +134,7 @@ def test_a_loss_that_is_none_is_refused(captured: Captured, loss: Any, told: str
         _fit(captured, (X,), loss, distil=distil)
 
 
-def test_a_batch_without_labels_moves_nothing(captured: Captured) -> None:
+def test_a_batch_without_labels_does_not_end_the_fit(captured: Captured) -> None:
     """Only the first loss must follow the outputs."""
     calls = itertools.count()
 

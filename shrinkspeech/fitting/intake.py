@@ -144,7 +144,7 @@ def depends(loss: Tensor, outputs: Any) -> bool:
     return any(x is not None for x in torch.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True))
 
 
-def nothing(outputs: Any) -> Tensor:
+def level_zero(outputs: Any) -> Tensor:
     """A zero that follows the outputs, without a slope: a step on it moves nothing."""
     zeros = [x.flatten()[:0].sum() for x in pytree.tree_leaves(outputs) if isinstance(x, Tensor) and x.requires_grad]
     return torch.stack(zeros).sum() if zeros else torch.zeros(())

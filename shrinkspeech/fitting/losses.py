@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from shrinkspeech.errors import RecipeError
-from shrinkspeech.fitting.intake import Intake, depends, nothing, one_number
+from shrinkspeech.fitting.intake import Intake, depends, level_zero, one_number
 from shrinkspeech.fitting.processes.sharing import Sharing
 from shrinkspeech.fitting.recipe import Recipe
 from shrinkspeech.graph.captured import Captured
@@ -85,7 +85,7 @@ class Losses:
                     f"the loss of '{self.recipe.name}' does not depend on the model's outputs: compute it from them with "
                     "torch, without detach() or numpy"
                 )
-        return loss + nothing(outputs) if trains and not loss.requires_grad else loss
+        return loss + level_zero(outputs) if trains and not loss.requires_grad else loss
 
     def signals(self, outputs: Any) -> list[Tensor]:
         """The real numbers that a model returns beside its states, which are as wide as it is itself."""
