@@ -84,6 +84,10 @@ def test_sizes_that_no_input_has(tmp_path: Path, size: int) -> None:
         ({"example_shapes": "[" * 100_000}, "is not JSON"),
         ({"example_shapes": "[[1, 8]]", "example_values": "[1]"}, "is no list of inputs"),
         ({"example_shapes": "[[1, 8]]", "example_values": '{"x": [[1], [2, 3]]}'}, "holds no numbers for 'x'"),
+        (
+            {"example_shapes": "[[1, 8]]", "states": '[{"input": "x", "output": "y", "shape": [1e999]}]'},
+            "no list of states",
+        ),
         ({"example_shapes": "[[1, 8]]", "seconds": "1e999"}, "must be a number above 0"),
         ({"example_shapes": "[[1, 8]]", "seconds": "-1"}, "must be a number above 0"),
         ({"example_shapes": "[[1, 8]]", "seconds": "{}"}, "must be a number above 0"),

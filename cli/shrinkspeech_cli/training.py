@@ -101,8 +101,8 @@ class Training:
             found = missing(captured)
         if found:
             raise InputError(
-                f"no ONNX file can be written of this model: {found[0].text}; write that part in other operators, or give "
-                "--no-export-check to fit it all the same"
+                f"by the exporter's tables no ONNX file can be written of this model: {found[0].text}; write that part in "
+                "other operators, or give --no-export-check to fit it all the same"
             )
 
     def announce(self, captured: Captured) -> None:

@@ -69,7 +69,7 @@ def said_streams(file: OnnxFile) -> tuple[Stream, ...]:
         return ()
     try:
         return tuple(_read(item) for item in json.loads(file.metadata[STATES]))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(
             f"the entry '{STATES}' of {file} is no list of states: write the file again with 'shrinkspeech export'"
         ) from error
